@@ -1,0 +1,77 @@
+"""What is shipped, and what an import costs."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: str, cwd: Path = ROOT) -> str:
+    done = subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_loads_nothing_heavy():
+    loaded = set(run("-c", "import tinyattn, sys; print(*sys.modules)").split())
+    heavy = {"graphviz", "hypothesis", "matplotlib", "pygraphviz", "pytest", "rich", "safetensors", "scipy", "torch"}
+    assert "numpy" in loaded
+    assert loaded & heavy == set()
+
+
+def test_the_face_keeps_its_functions_whatever_is_imported():
+    # `ta.graph` and the package tinyattn.graph share a name; loading the package must not hide the function.
+    code = "import tinyattn as ta, tinyattn.graph, tinyattn.gradcheck, tinyattn.tensor, tinyattn.cli;"
+    assert run("-c", code + "print(callable(ta.graph), callable(ta.gradcheck), callable(ta.tensor))").split() == ["True"] * 3
+
+
+@pytest.mark.slow
+def test_import_stays_near_the_time_of_numpy():
+    def seconds(module: str) -> float:
+        start = perf_counter()
+        run("-c", f"import {module}")
+        return perf_counter() - start
+
+    seconds("tinyattn")  # writes the byte code
+    # The minimum is what the import costs; anything above it is the machine's other work. Taken in turns.
+    times = [(seconds("numpy"), seconds("tinyattn")) for _ in range(15)]
+    numpy, tinyattn = map(min, zip(*times, strict=True))
+    assert tinyattn < 1.3 * numpy
+
+
+@pytest.mark.slow
+def test_wheel_carries_the_package_and_nothing_else(tmp_path):
+    # From a copy, since building leaves its own files beside the sources; with the setuptools that is here: no network.
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv", "out", "build", "*.egg-info"))
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(tmp_path)]
+    run("-m", "pip", "wheel", "--quiet", *options, str(source))
+    (wheel,) = tmp_path.glob("tinyattn-*.whl")
+
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        (metadata,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))
+        (scripts,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/entry_points.txt"))
+    files = {name for name in names if ".dist-info/" not in name}
+    in_checkout = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tinyattn").rglob("*.py")}
+    assert files == in_checkout | {"tinyattn/py.typed"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert "tinyattn = tinyattn.cli:main" in scripts
+
+    needs = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
+    assert [need.split()[1].split(">")[0] for need in needs] == ["numpy", "graphviz"]
+
+    # It also runs: the command, from the wheel alone, away from the checkout.
+    target = tmp_path / "installed"
+    run("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target), str(wheel))
+    away = {**os.environ, "PYTHONPATH": str(target)}
+    done = subprocess.run([sys.executable, "-c", "import tinyattn; print(tinyattn.__file__)"], cwd=tmp_path, env=away,
+                          capture_output=True, text=True)  # fmt: skip
+    assert Path(done.stdout.strip()).is_relative_to(target)
