@@ -1,0 +1,349 @@
+"""Floor 1: the engine. It knows graphs, and no mathematics: that is in the rules.
+
+How does it know a gradient? Forward, `apply` runs a rule and keeps what came out: a node remembers its rule, what went
+in, and the rule's `backward`. Backward, `walk` takes the nodes youngest first, so that all that used a node has been seen
+before it; it sums what they sent, and passes on what the node's `backward` makes of the sum. For gradients that have
+gradients themselves, it calls the rule again, on Tensors, and gets a `backward` made of Tensors.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from operator import attrgetter
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+
+import numpy as np
+
+from tinyattn.rules.registry import Array, Backward, Parameters, Result, parameters
+
+P = ParamSpec("P")
+N = TypeVar("N", bound="Node")
+Rule: TypeAlias = Callable[..., Result]
+Options: TypeAlias = dict[str, Any]
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+NO_OPTIONS: Options = {}
+
+_recording: ContextVar[bool] = ContextVar("recording", default=True)
+_next_age = itertools.count().__next__
+_NUMBERS = frozenset({float, int, bool, np.float64, np.float32, type(None)})  # need no second look
+
+
+class GradientError(RuntimeError):
+    """What autograd itself can't do: a graph already released, a root without a gradient, a rule that broke its word."""
+
+
+class Node:
+    """A value, and how it was made. (`Tensor` dresses it as an array.)
+
+    `_rule` is the plain rule that made it, None for a leaf. `_inputs` is what the rule was given, Tensors, arrays and
+    numbers, None once the graph was released. `_options` are the rule's options. A node is younger than its inputs.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_age",
+        "_backward",
+        "_data",
+        "_inputs",
+        "_options",
+        "_requires_grad",
+        "_rule",
+        "grad",
+        "name",
+    )
+    _age: int
+    _backward: Backward | None
+    _data: "np.ndarray[Any, Any]"  # or a NumPy scalar, as NumPy itself gives for results of no axes
+    _inputs: tuple[Any, ...] | None
+    _options: Options
+    _requires_grad: bool
+    _rule: Rule | None
+    grad: Any
+    name: str | None
+
+
+def leaf(kind: type[N], data: Array, *, requires_grad: bool = False, name: str | None = None) -> N:
+    """A node that no rule made."""
+    node = object.__new__(kind)
+    node._data, node._requires_grad, node.name, node.grad = data, requires_grad, name, None
+    node._rule, node._inputs, node._options, node._backward = None, (), NO_OPTIONS, None
+    node._age = _next_age()
+    return node
+
+
+# ---------------------------------------------------------------------------------------------------- forward
+
+
+def apply(rule: Rule, inputs: tuple[Any, ...], options: Options = NO_OPTIONS) -> Any:
+    """Run a rule on its inputs, at least one of them a node, and make a node of what comes out."""
+    differentiable = False
+    arrays = []
+    for x in inputs:
+        if isinstance(x, Node):
+            kind = type(x)
+            arrays.append(x._data)
+            if x._requires_grad:
+                differentiable = True
+        else:
+            arrays.append(x if type(x) in _NUMBERS else operand(x, rule))
+    output, backward = _run(rule, arrays, options)
+    if not (differentiable and _recording.get() and _can_require_grad(output, rule)):
+        return leaf(kind, output)
+    node = object.__new__(kind)
+    node._data, node._requires_grad, node.name, node.grad = output, True, None, None
+    node._rule, node._inputs, node._options, node._backward = rule, inputs, options, backward
+    node._age = _next_age()
+    return node
+
+
+def lift(rule: Callable[P, Result]) -> Callable[P, Any]:
+    """The function that users call: a rule that takes Tensors, arrays, lists and numbers, mixed at will.
+
+    It gives a Tensor where any input is one, and a plain array otherwise. The rule itself is its `__wrapped__`.
+    """
+    spec = parameters(rule)
+    n_arrays = -1 if spec.variadic else len(spec.arrays)
+
+    @functools.wraps(rule)
+    def function(*args: Any, **given: Any) -> Any:
+        if len(args) != n_arrays:
+            args, given = _bind(rule.__name__, spec, args, given)
+        if given:
+            given = {name: x._data if isinstance(x, Node) else x for name, x in given.items()}
+        for x in args:
+            if isinstance(x, Node):
+                return apply(rule, args, given)
+        return _run(rule, [x if x is None else operand(x, rule) for x in args], given)[0]
+
+    return function
+
+
+def operand(x: Any, rule: Rule) -> Any:
+    """What a rule is given for `x`: arrays and numbers as they are, lists as arrays. Anything else is a `TypeError`."""
+    array = x if isinstance(x, np.ndarray | np.generic) else np.asarray(x)
+    if array.dtype.kind not in "fiubc":
+        raise TypeError(f"{rule.__name__}: needs numbers; got {type(x).__name__} of dtype {array.dtype}")
+    return array
+
+
+def _bind(name: str, spec: Parameters, args: tuple[Any, ...], given: Options) -> tuple[tuple[Any, ...], Options]:
+    """The arrays in their places, and the options that were given by position under their names."""
+    names = spec.arrays + spec.options
+    if len(args) > len(names):
+        raise TypeError(f"{name}: takes {len(names)} arguments at most; got {len(args)}")
+    by_position = dict(zip(names, args, strict=False))
+    twice = by_position.keys() & given.keys()
+    if twice:
+        raise TypeError(f"{name}: got {twice.pop()!r} twice")
+    given = by_position | given
+    missing = [array for array in spec.required if array not in given]
+    if missing:
+        raise TypeError(f"{name}: {missing[0]!r} is missing")
+    arrays = tuple(given.pop(array, None) for array in spec.arrays)
+    return (tuple(arrays[0]) if spec.variadic else arrays), given
+
+
+def _run(rule: Rule, arrays: Sequence[Any], options: Options) -> Result:
+    try:
+        return rule(*arrays, **options)
+    except Exception as error:
+        error.add_note(f"in {rule.__name__}({', '.join(map(_describe, arrays))})")
+        raise
+
+
+def _describe(x: Any) -> str:
+    return f"{x.dtype} {x.shape}" if hasattr(x, "shape") else repr(x)
+
+
+def _can_require_grad(output: Array, rule: Rule) -> bool:
+    if output.dtype in FLOATS:
+        return True
+    if output.dtype.kind in "biu":  # counts and choices are constant where they are defined
+        return False
+    raise TypeError(f"{rule.__name__}: gradients need float32 or float64; the output is {output.dtype}")
+
+
+@contextmanager
+def recording(on: bool) -> Iterator[None]:
+    """Whether what is done inside is recorded, for this thread alone."""
+    token = _recording.set(on)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def is_recording() -> bool:
+    """Whether operations are recorded here and now."""
+    return _recording.get()
+
+
+def no_grad() -> AbstractContextManager[None]:
+    """Nothing done inside is recorded, so that no result requires a gradient. Also a decorator, `@no_grad()`.
+
+    >>> import tinyattn as ta
+    >>> x = ta.tensor(2.0, requires_grad=True)
+    >>> with ta.no_grad():
+    ...     (x * x).requires_grad
+    False
+    """
+    return recording(False)
+
+
+# ---------------------------------------------------------------------------------------------------- backward
+
+
+def backward(root: Node, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+    """Add the gradient of `root` to the `.grad` of every leaf that requires one; see `Tensor.backward`."""
+    cotangent = seed(root, gradient)
+    if create_graph and not isinstance(cotangent, Node):
+        cotangent = leaf(type(root), cotangent)
+    found = walk(root, cotangent, retain_graph=retain_graph or create_graph, create_graph=create_graph)
+    taken = {id(cotangent)}
+    fresh = {node: g if isinstance(g, Node) else leaf(type(root), _own(g, taken)) for node, g in found.items()}
+    totals = {node: g if node.grad is None else node.grad + g for node, g in fresh.items()}
+    for node, total in totals.items():  # nothing is written before everything is known
+        node.grad = total
+
+
+def seed(root: Node, gradient: Any) -> Array:
+    """The gradient that a walk starts from: of the root's shape and dtype; 1 for a root of one element."""
+    if not root._requires_grad:
+        raise GradientError(
+            "backward: this tensor doesn't require a gradient. Nothing that it was made of has requires_grad=True,"
+            " or it was made under no_grad, or detached"
+        )
+    data = root._data
+    if gradient is None:
+        if data.size != 1:
+            raise GradientError(
+                f"backward: a tensor of shape {data.shape} needs a gradient to start from, of that shape;"
+                " only one of a single element starts from 1. Sum it first, or pass gradient="
+            )
+        return np.ones(data.shape, data.dtype)
+    if not isinstance(gradient, Node):
+        gradient = np.asarray(gradient)
+    if gradient.shape != data.shape:
+        raise ValueError(f"backward: gradient must have the tensor's shape; got {gradient.shape} for {data.shape}")
+    return gradient if gradient.dtype == data.dtype else gradient.astype(data.dtype)
+
+
+def walk(
+    root: Node,
+    cotangent: Array,
+    targets: Collection[Node] = (),
+    *,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> dict[Node, Array]:
+    """The gradient of Σ root · cotangent in each target that it depends on; in each leaf, if there are no targets.
+
+    Each node lets go of what it saved as soon as it has been passed, unless `retain_graph`. With `create_graph` the
+    cotangent is a Tensor, and so are the gradients.
+    """
+    wanted = frozenset(targets)
+    oldest = min((target._age for target in targets), default=-1)  # what is older doesn't depend on any target
+    order = _youngest_first(root, oldest)
+    sums = {root: cotangent}  # node → the sum of what its users have sent, complete when its turn comes
+    found: dict[Node, Array] = {}
+    with recording(create_graph):
+        while order:
+            node = order.pop()
+            d_output = sums.pop(node, None)
+            if node in wanted or node._rule is None:
+                if d_output is not None and (node in wanted or not wanted):
+                    found[node] = d_output
+                continue
+            if d_output is not None:
+                for x, gradient in _pull_back(node, d_output, create_graph):
+                    if x._age >= oldest:
+                        known = sums.get(x)
+                        sums[x] = gradient if known is None else known + gradient
+            if not retain_graph:
+                node._inputs = node._backward = None
+    return found
+
+
+def _youngest_first(root: Node, oldest: int) -> list[Node]:
+    """What the root was made of and can have a gradient, sorted so that `pop` gives the youngest."""
+    seen = {root}
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node._inputs is None:
+            assert node._rule is not None
+            raise GradientError(
+                f"backward: the graph behind this tensor was released by an earlier backward (at {node._rule.__name__})."
+                " Pass retain_graph=True to that one, or compute the tensor again"
+            )
+        for x in node._inputs:
+            if isinstance(x, Node) and x._requires_grad and x not in seen and x._age >= oldest:
+                seen.add(x)
+                stack.append(x)
+    return sorted(seen, key=attrgetter("_age"))
+
+
+def _pull_back(node: Node, d_output: Array, create_graph: bool) -> Iterator[tuple[Node, Array]]:
+    """Each input that requires a gradient, with the gradient that the node's rule gives it."""
+    assert node._rule is not None and node._inputs is not None and node._backward is not None
+    if create_graph:
+        inputs = [x._data if isinstance(x, Node) and not x._requires_grad else x for x in node._inputs]
+        gradients = node._rule(*inputs, **node._options)[1](d_output)
+    else:
+        gradients = node._backward(d_output)
+    if not isinstance(gradients, tuple) or len(gradients) != len(node._inputs):
+        raise GradientError(
+            f"{node._rule.__name__}: backward must return a tuple of {len(node._inputs)}, a gradient for each array"
+            f" parameter, None where there is none; got {_describe(gradients)}"
+        )
+    for i, (x, gradient) in enumerate(zip(node._inputs, gradients, strict=True)):
+        if isinstance(x, Node) and x._requires_grad and gradient is not None:
+            data = x._data
+            if gradient.shape != data.shape or gradient.dtype != data.dtype:
+                gradient = _fit(gradient, data, node._rule, i)
+            yield x, gradient
+
+
+def _fit(gradient: Array, data: Array, rule: Rule, i: int) -> Array:
+    """The gradient in the shape and the dtype of the data."""
+    if gradient.shape != data.shape:
+        try:
+            gradient = unbroadcast(gradient, data.shape)
+        except ValueError:
+            spec = parameters(rule)
+            name = f"{spec.arrays[0]}[{i}]" if spec.variadic else spec.arrays[i]
+            raise GradientError(
+                f"{rule.__name__}: backward gave a gradient of shape {gradient.shape} for {name}, whose shape is {data.shape}"
+            ) from None
+    return gradient if gradient.dtype == data.dtype else gradient.astype(data.dtype)
+
+
+def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
+    """Undo broadcasting: sum over the axes along which an array of `shape` was repeated to meet the others.
+
+    y_ij = x_j   →   d_x_j = Σ_i d_y_ij
+
+    Raises `ValueError` where an array of `shape` doesn't broadcast to the gradient's.
+
+    >>> unbroadcast(np.ones((2, 3)), (3,))
+    array([2., 2., 2.])
+    """
+    extra = gradient.ndim - len(shape)
+    if extra < 0 or any(n not in (1, m) for n, m in zip(shape, gradient.shape[extra:], strict=True)):
+        raise ValueError(f"unbroadcast: {shape} doesn't broadcast to {gradient.shape}")
+    repeated = tuple(i for i, n in enumerate(gradient.shape) if i < extra or shape[i - extra] != n)
+    return gradient.sum(axis=repeated).reshape(shape)
+
+
+def _own(gradient: Array, taken: set[int]) -> Array:
+    """The gradient in memory of its own, so that nobody else sees what is written into `.grad`.
+
+    A gradient is linear in the cotangent, so that it is new, or (a view of) what came in; it's never a saved array.
+    """
+    if isinstance(gradient, np.ndarray) and (id(gradient) in taken or not gradient.flags.owndata):
+        return gradient.copy()
+    taken.add(id(gradient))
+    return gradient

@@ -1,0 +1,24 @@
+"""How parameters start."""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tinyattn.tensor import Tensor
+
+Seed: TypeAlias = np.random.Generator | int | None
+
+
+def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float, dtype: Any) -> Tensor:
+    """A parameter uniform in ±bound."""
+    return Tensor(rng.uniform(-bound, bound, shape).astype(dtype), requires_grad=True)
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], std: float, dtype: Any) -> Tensor:
+    """A parameter normal around 0 with standard deviation `std`."""
+    return Tensor(rng.normal(0.0, std, shape).astype(dtype), requires_grad=True)
+
+
+def constant(shape: tuple[int, ...], value: float, dtype: Any) -> Tensor:
+    """A parameter that is the same everywhere."""
+    return Tensor(np.full(shape, value, dtype), requires_grad=True)

@@ -1,0 +1,50 @@
+"""Layers that are one table of numbers: a matrix to multiply by, or rows to look up."""
+
+from typing import Any
+
+import numpy as np
+
+from tinyattn.functions import embedding, linear
+from tinyattn.nn.initial import Seed, normal, uniform
+from tinyattn.nn.module import Module
+from tinyattn.tensor import Tensor
+
+
+class Linear(Module):
+    """A matrix applied to the last axis, and a bias added: y = x W + b.
+
+    x (..., d_in), output (..., d_out); weight (d_in, d_out), which is PyTorch's transposed. Both start uniform in
+    ±1/√d_in, as in PyTorch.
+
+    >>> Linear(3, 2, rng=0)(np.zeros((5, 3))).shape
+    (5, 2)
+    """
+
+    def __init__(self, d_in: int, d_out: int, *, bias: bool = True, rng: Seed = None, dtype: Any = np.float32) -> None:
+        """`rng` is a Generator or a seed; without one, every layer starts from its own random numbers."""
+        rng = np.random.default_rng(rng)
+        self.weight = uniform(rng, (d_in, d_out), d_in**-0.5, dtype)
+        self.bias = uniform(rng, (d_out,), d_in**-0.5, dtype) if bias else None
+
+    def forward(self, x: Any) -> Tensor:
+        """X (..., d_in) → (..., d_out)."""
+        return linear(x, self.weight, self.bias)
+
+
+class Embedding(Module):
+    """A row of learned numbers for each id.
+
+    ids (...) of integers in 0 … vocab_size − 1, output (..., d_model); weight (vocab_size, d_model), normal with standard
+    deviation `std` (PyTorch's is 1).
+
+    >>> Embedding(7, 3, rng=0)([[1, 2], [3, 4]]).shape
+    (2, 2, 3)
+    """
+
+    def __init__(self, vocab_size: int, d_model: int, *, std: float = 1.0, rng: Seed = None, dtype: Any = np.float32) -> None:
+        """`rng` is a Generator or a seed."""
+        self.weight = normal(np.random.default_rng(rng), (vocab_size, d_model), std, dtype)
+
+    def forward(self, ids: Any) -> Tensor:
+        """ids (...) → (..., d_model)."""
+        return embedding(self.weight, ids)

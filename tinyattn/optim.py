@@ -1,0 +1,258 @@
+"""Floor 2: optimisers, the clipping of gradients, and schedules of the rate.
+
+An optimiser lays the gradients of all its parameters end to end, and keeps its own state the same way: a step is a few
+passes over long arrays, and not many passes over short ones.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from tinyattn.engine import GradientError
+from tinyattn.tensor import Tensor
+
+Vector: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+Schedule: TypeAlias = Callable[[int], float]
+
+
+class Optimizer:
+    """What optimisers share: the parameters, the step, and a state that can be saved.
+
+    Parameters that don't require a gradient are left alone. One that has none at a step counts as having gradient zero.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, state: tuple[str, ...]) -> None:
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self.lr = lr
+        self.steps = 0
+        name = type(self).__name__
+        if not self.parameters:
+            raise ValueError(f"{name}: there is no parameter that requires a gradient")
+        dtype = self.parameters[0].dtype
+        if any(parameter.dtype != dtype for parameter in self.parameters):
+            raise TypeError(f"{name}: parameters must share one dtype; got {sorted({str(p.dtype) for p in self.parameters})}")
+        size = sum(parameter.size for parameter in self.parameters)
+        self._gradient, self._change = np.zeros(size, dtype), np.zeros(size, dtype)
+        self._state = {key: np.zeros(size, dtype) for key in state}
+
+    def step(self, lr: float | None = None) -> None:
+        """Move every parameter against its gradient, at the rate `lr` if given, else at the optimiser's own.
+
+        Raises `GradientError` where no parameter has a gradient.
+        """
+        self._gather()
+        self.steps += 1
+        rate = self.lr if lr is None else lr
+        self._compute(rate)
+        start = 0
+        for parameter in self.parameters:
+            stop = start + parameter.size
+            self._move(parameter.data, self._change[start:stop].reshape(parameter.shape), rate)
+            start = stop
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the parameters."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, Vector]:
+        """A copy of what the next step depends on, besides parameters and gradients: arrays, by name."""
+        return {"steps": np.array(self.steps), **{key: value.copy() for key, value in self._state.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Vector]) -> None:
+        """Go on from a saved state, to the bit. Raises `ValueError` where it doesn't fit, before anything is written."""
+        expected = {"steps": np.array(self.steps), **self._state}
+        shapes = {key: value.shape for key, value in expected.items()}
+        given = {key: np.shape(value) for key, value in state.items()}
+        if given != shapes:
+            raise ValueError(f"load_state_dict: {type(self).__name__} needs {shapes}; got {given}")
+        self.steps = int(state["steps"])
+        for key, value in self._state.items():
+            value[...] = state[key]
+
+    def _gather(self) -> None:
+        """Lay the gradients end to end."""
+        gradients = [parameter.grad for parameter in self.parameters]
+        if all(gradient is None for gradient in gradients):
+            raise GradientError("step: no parameter has a gradient; call backward() on the loss first")
+        flat = [
+            np.zeros(parameter.size, parameter.dtype) if gradient is None else gradient.data.reshape(-1)
+            for parameter, gradient in zip(self.parameters, gradients, strict=True)
+        ]
+        np.concatenate(flat, out=self._gradient)
+
+    def _compute(self, rate: float) -> None:
+        """Compute what is to be taken off the parameters, from `_gradient` into `_change`."""
+        raise NotImplementedError
+
+    def _move(self, numbers: Vector, change: Vector, rate: float) -> None:
+        numbers -= change
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum if wanted.
+
+    u ← m u + g,   p ← p − lr u                                      (sgd.1)
+
+    >>> p = Tensor([1.0], requires_grad=True)
+    >>> (p * p).sum().backward()
+    >>> SGD([p], lr=0.25).step()
+    >>> p.data  # 1 − 0.25 · 2
+    array([0.5])
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, *, momentum: float = 0.0) -> None:
+        super().__init__(parameters, lr, ("momentum",) if momentum else ())
+        self.momentum = momentum
+
+    def _compute(self, rate: float) -> None:
+        direction = self._gradient
+        if self.momentum:
+            direction = self._state["momentum"]
+            direction *= self.momentum
+            direction += self._gradient
+        np.multiply(direction, rate, out=self._change)
+
+
+class Adam(Optimizer):
+    """Steps of about the size `lr`, whatever the scale of the gradients.
+
+    m ← m + (1 − β₁) (g − m),   v ← v + (1 − β₂) (g² − v)            (adam.1)
+    p ← p − lr m̂ / (√v̂ + ε),   m̂ = m / (1 − β₁ᵗ),   v̂ = v / (1 − β₂ᵗ)      (adam.2)
+
+    Kingma and Ba 2015, arXiv:1412.6980, algorithm 1.
+
+    >>> p = Tensor([1.0], requires_grad=True)
+    >>> (p * p).sum().backward()
+    >>> Adam([p], lr=0.25).step()
+    >>> p.data.round(6)  # the first step is lr, whatever the gradient
+    array([0.75])
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(parameters, lr, ("mean", "square"))
+        self.betas = betas
+        self.eps = eps
+
+    def _compute(self, rate: float) -> None:
+        (beta1, beta2), g, change = self.betas, self._gradient, self._change
+        m, v = self._state["mean"], self._state["square"]
+        np.subtract(g, m, out=change)  # (adam.1)
+        change *= 1 - beta1
+        m += change
+        np.multiply(g, g, out=change)
+        change -= v
+        change *= 1 - beta2
+        v += change
+        np.sqrt(v, out=g)  # (adam.2); the gathered gradient has been used, and lends its memory
+        g *= 1 / math.sqrt(1 - beta2**self.steps)
+        g += self.eps
+        np.divide(m, g, out=change)
+        change *= rate / (1 - beta1**self.steps)
+
+
+class AdamW(Adam):
+    """Adam, with every parameter shrunk a little at each step, apart from its gradient.
+
+    p ← (1 − lr λ) p, then as Adam                                   (adamw.1)
+
+    Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2, with PyTorch's convention that λ is multiplied by lr.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(parameters, lr, betas=betas, eps=eps)
+        self.weight_decay = weight_decay
+
+    def _move(self, numbers: Vector, change: Vector, rate: float) -> None:
+        numbers *= 1 - rate * self.weight_decay  # (adamw.1)
+        numbers -= change
+
+
+def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
+    """Scale all gradients down together, so that their common norm is `max_norm` at most. Gives the norm before.
+
+    ‖g‖ = √Σ g²,   g ← g min(1, max_norm / ‖g‖)                      (clip.1)
+
+    >>> p = Tensor([3.0, 4.0], requires_grad=True)
+    >>> p.grad = Tensor([3.0, 4.0])
+    >>> clip_grad_norm([p], 1.0)
+    5.0
+    >>> p.grad
+    tensor([0.6, 0.8])
+    """
+    gradients = [parameter.grad.data for parameter in parameters if parameter.grad is not None]
+    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients))
+    if norm > max_norm:
+        for gradient in gradients:
+            gradient *= max_norm / norm
+    return norm
+
+
+# -------------------------------------------------------------------------------------------------- schedules: step → rate
+
+
+def constant(rate: float) -> Schedule:
+    """The same rate at every step.
+
+    >>> constant(0.1)(7)
+    0.1
+    """
+    return lambda step: rate
+
+
+def cosine(rate: float, steps: int, *, warmup: int = 0, floor: float = 0.0) -> Schedule:
+    """Up in a straight line for `warmup` steps, then down to `floor` along half a cosine, and there to stay.
+
+    Loshchilov and Hutter 2017, arXiv:1608.03983, eq. 5, without restarts.
+
+    >>> schedule = cosine(1.0, 8, warmup=4)
+    >>> [round(schedule(step), 2) for step in (0, 3, 4, 6, 8)]
+    [0.25, 1.0, 1.0, 0.5, 0.0]
+    """
+
+    def schedule(step: int) -> float:
+        if step < warmup:
+            return rate * (step + 1) / warmup
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return floor + (rate - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+    return schedule
+
+
+def one_cycle(rate: float, steps: int, *, rise: float = 0.3, start: float = 1 / 25, end: float = 1e-4) -> Schedule:
+    """From `start` · rate up to the rate in the first `rise` of the steps, then down to `end` · rate; cosines both.
+
+    Smith and Topin 2018, arXiv:1708.07120, with the shape and the defaults of PyTorch's `OneCycleLR`, whose `end` is a
+    share of the starting rate.
+
+    >>> schedule = one_cycle(1.0, 11, rise=0.5, start=0.0, end=0.0)
+    >>> [round(schedule(step), 2) for step in (0, 5, 10)]
+    [0.0, 1.0, 0.0]
+    """
+    peak = rise * (steps - 1)
+
+    def schedule(step: int) -> float:
+        if step < peak:
+            low, done = start, step / peak
+        else:
+            low, done = end, 1 - min(1.0, (step - peak) / max(1.0, steps - 1 - peak))
+        return rate * (low + (1 - low) * 0.5 * (1 - math.cos(math.pi * done)))
+
+    return schedule

@@ -1,0 +1,71 @@
+"""Rules that bring the last axis to a common scale."""
+
+import numpy as np
+
+from tinyattn.rules.registry import Array, Gradients, Result, rule
+
+
+@rule
+def layer_norm(x: Array, weight: Array = None, bias: Array = None, *, eps: float = 1e-5) -> Result:
+    """The last axis shifted to mean 0 and scaled to variance 1, then scaled and shifted as learned.
+
+    μ = (1/d) Σ_i x_i,   σ² = (1/d) Σ_i (x_i − μ)² + ε               (layer_norm.1)
+    n_i = (x_i − μ) / σ,   y_i = γ_i n_i + β_i                       (layer_norm.2)
+    ∂n_i/∂x_j = (δ_ij − 1/d − n_i n_j / d) / σ                       (layer_norm.3)
+
+    x (..., d), weight γ (d,), bias β (d,). Ba, Kiros and Hinton 2016, arXiv:1607.06450, eq. 4; the ε is PyTorch's.
+
+    >>> layer_norm(np.array([1.0, 3.0]), eps=0.0)[0]
+    array([-1.,  1.])
+    """
+    _check("layer_norm", x, weight, bias)
+    centred = x - _mean(x)
+    scale = 1.0 / np.sqrt(_mean(centred * centred) + eps)
+    normed = centred * scale
+    scaled = normed if weight is None else normed * weight
+    output = scaled if bias is None else scaled + bias
+
+    def backward(d_output: Array) -> Gradients:
+        d_normed = d_output if weight is None else d_output * weight
+        # d_x_j = Σ_i d_n_i ∂n_i/∂x_j = (d_n_j − mean d_n − n_j mean(d_n n)) / σ      (layer_norm.4)
+        d_x = scale * (d_normed - _mean(d_normed) - normed * _mean(d_normed * normed))
+        return d_x, None if weight is None else d_output * normed, None if bias is None else d_output
+
+    return output, backward
+
+
+@rule
+def rms_norm(x: Array, weight: Array = None, *, eps: float = 1e-5) -> Result:
+    """The last axis scaled to mean square 1, then scaled as learned.
+
+    r² = (1/d) Σ_i x_i² + ε,   n_i = x_i / r,   y_i = γ_i n_i        (rms_norm.1)
+    ∂n_i/∂x_j = (δ_ij − n_i n_j / d) / r                             (rms_norm.2)
+
+    x (..., d), weight γ (d,). Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4, where there is no ε.
+
+    >>> rms_norm(np.array([3.0, -3.0]), eps=0.0)[0]
+    array([ 1., -1.])
+    """
+    _check("rms_norm", x, weight)
+    scale = 1.0 / np.sqrt(_mean(x * x) + eps)
+    normed = x * scale
+
+    def backward(d_output: Array) -> Gradients:
+        d_normed = d_output if weight is None else d_output * weight
+        # d_x_j = Σ_i d_n_i ∂n_i/∂x_j = (d_n_j − n_j mean(d_n n)) / r                 (rms_norm.3)
+        d_x = scale * (d_normed - normed * _mean(d_normed * normed))
+        return d_x, None if weight is None else d_output * normed
+
+    return normed if weight is None else normed * weight, backward
+
+
+def _mean(x: Array) -> Array:
+    return x.sum(axis=-1, keepdims=True) / x.shape[-1]
+
+
+def _check(name: str, x: Array, *parameters: Array) -> None:
+    for parameter in parameters:
+        if parameter is not None and parameter.shape != x.shape[-1:]:
+            raise ValueError(
+                f"{name}: weight and bias must have the shape of the last axis of x, {x.shape[-1:]}; got {parameter.shape}"
+            )

@@ -1,0 +1,347 @@
+"""Floor 1: the Tensor, a node of the graph that looks and behaves like a NumPy array.
+
+Nothing is computed here. Operators, methods and NumPy's own functions (through `__array_ufunc__` and
+`__array_function__`) all lead to the rule of the same name.
+
+What a picture of the graph needs stands in three attributes of every Tensor: `_rule`, the plain rule that made it, or
+None for a leaf; `_inputs`, the Tensors, arrays and numbers that the rule was given, or None once the graph was
+released; `_options`, the rule's keyword options.
+"""
+
+import difflib
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Final, ParamSpec
+
+import numpy as np
+
+from tinyattn import engine
+from tinyattn.engine import FLOATS, Node, apply, leaf, lift
+from tinyattn.rules import RULES, elementwise, products, reductions, selection, shapes
+from tinyattn.rules.registry import Array, Result
+
+P = ParamSpec("P")
+
+CONSTANT: Final = frozenset(
+    """equal not_equal less less_equal greater greater_equal isnan isinf isfinite isclose signbit sign floor ceil rint
+    logical_and logical_or logical_not argmax argmin argsort any all count_nonzero nonzero flatnonzero searchsorted
+    shape ndim size zeros_like ones_like full_like empty_like array_equal allclose iscomplexobj isrealobj result_type
+    array_repr array_str array2string may_share_memory shares_memory""".split()
+)
+"""NumPy's functions whose results have no gradient, or the gradient zero wherever they have one: they give plain arrays."""
+
+
+
+
+def _lift(rule: Callable[P, Result]) -> "Callable[P, Tensor]":
+    return lift(rule)
+
+
+_lifted = functools.cache(lift)
+
+
+def _operator(rule: engine.Rule) -> "tuple[Callable[[Tensor, Any], Tensor], Callable[[Tensor, Any], Tensor]]":
+    """A binary operator, and the one for when the Tensor stands on the right."""
+
+    def operator(self: "Tensor", other: Any) -> "Tensor":
+        result: Tensor = apply(rule, (self, other))
+        return result
+
+    def reflected(self: "Tensor", other: Any) -> "Tensor":
+        result: Tensor = apply(rule, (other, self))
+        return result
+
+    return operator, reflected
+
+
+def _comparison(ufunc: np.ufunc) -> "Callable[[Tensor, Any], np.ndarray[Any, Any]]":
+    """A comparison: booleans, which have no gradient, in a plain array."""
+
+    def comparison(self: "Tensor", other: Any) -> "np.ndarray[Any, Any]":
+        result: np.ndarray[Any, Any] = ufunc(self._data, other._data if isinstance(other, Node) else other)
+        return result
+
+    return comparison
+
+
+_reshape, _transpose, _index = _lift(shapes.reshape), _lift(shapes.transpose), _lift(selection.index)
+
+
+class Tensor(Node):
+    """An array that remembers how it was made, so that gradients can be pulled back through it.
+
+    `Tensor(data)` shares memory with an array; `tinyattn.tensor(data)` copies, and is what you want. It has NumPy's
+    operators, indexing and methods; with numbers, arrays and Tensors on either side the result is a Tensor.
+    Comparisons give plain boolean arrays. A Tensor can't be written into: `t += 1` makes a new one.
+
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4.])
+    """
+
+    __slots__ = ()
+
+    grad: "Tensor | None"
+
+    def __init__(self, data: Any, *, requires_grad: bool = False, dtype: Any = None, name: str | None = None) -> None:
+        """Wrap an array without copying it; see `tinyattn.tensor`."""
+        array = _array(data, dtype)
+        if requires_grad:
+            _check_float(array)
+        self._data, self._requires_grad, self.name, self.grad = array, requires_grad, name, None
+        self._rule, self._inputs, self._options, self._backward = None, (), engine.NO_OPTIONS, None
+        self._age = engine._next_age()
+
+    # ------------------------------------------------------------------------------------------------ what it is
+
+    @property
+    def data(self) -> "np.ndarray[Any, Any]":
+        """The numbers, as an array that shares memory with the Tensor. May be written by an optimiser."""
+        if not isinstance(self._data, np.ndarray):  # rules give NumPy scalars for results of no axes
+            self._data = np.asarray(self._data)
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        array = np.asarray(value, dtype=self.dtype)
+        if array.shape != self.shape:
+            raise ValueError(f"data: a tensor keeps its shape, {self.shape}; got {array.shape}")
+        self._data = array
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients are pulled back to this Tensor. Can be set on leaves."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self._rule is not None:
+            raise engine.GradientError("requires_grad: only a leaf's can be set; use detach() for one that requires none")
+        if value:
+            _check_float(self._data)
+        self._requires_grad = bool(value)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The length of each axis."""
+        shape: tuple[int, ...] = self._data.shape
+        return shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self._data.size
+
+    @property
+    def dtype(self) -> "np.dtype[Any]":
+        """The type of the elements."""
+        dtype: np.dtype[Any] = self._data.dtype
+        return dtype
+
+    # ------------------------------------------------------------------------------------------------ gradients
+
+    def backward(self, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add the gradient of this Tensor to the `.grad` of every leaf that it was made of and that requires one.
+
+        `gradient` is that of some loss in this Tensor, of its shape; a Tensor of one element may leave it out, and starts
+        from 1. The graph is released on the way: a second backward through it raises `GradientError`, unless the first
+        had `retain_graph`. With `create_graph` the gradients have graphs themselves, and can be differentiated further
+        (they then hold on to the leaf whose `.grad` they are; `tinyattn.grad` makes no such cycle).
+
+        Raises `GradientError` where no gradient can be had, `ValueError` for one of another shape.
+        """
+        engine.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+
+    def zero_grad(self) -> None:
+        """Forget the gradient; `.grad` becomes None."""
+        self.grad = None
+
+    def detach(self) -> "Tensor":
+        """The same numbers, in the same memory, as a leaf that requires no gradient."""
+        return leaf(Tensor, self._data, name=self.name)
+
+    # ------------------------------------------------------------------------------------------------ out of the graph
+
+    def numpy(self) -> "np.ndarray[Any, Any]":
+        """The numbers as an array, in the same memory; what happens to it is not recorded."""
+        return self.data
+
+    def item(self) -> float | int | bool:
+        """The one number that the Tensor holds, as a Python number."""
+        number: float | int | bool = self._data.item()
+        return number
+
+    def tolist(self) -> Any:
+        """The numbers as nested lists."""
+        return self._data.tolist()
+
+    def __float__(self) -> float:
+        return float(self._data.item())
+
+    def __int__(self) -> int:
+        return int(self._data.item())
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> "Iterator[Tensor]":
+        if not self.ndim:
+            raise TypeError("a tensor of no axes can't be iterated over")
+        return (self[i] for i in range(self.shape[0]))
+
+    def __repr__(self) -> str:
+        parts = [np.array2string(self.data, separator=", ", prefix="tensor(")]
+        if self.dtype not in (np.float64, np.int64, np.bool_):
+            parts.append(f"dtype={self.dtype}")
+        if self.name is not None:
+            parts.append(f"name={self.name!r}")
+        if self._rule is not None:
+            parts.append(f"rule={self._rule.__name__}")
+        elif self._requires_grad:
+            parts.append("requires_grad=True")
+        return f"tensor({', '.join(parts)})"
+
+    # ------------------------------------------------------------------------------------------------ operators
+
+    __hash__ = object.__hash__  # a Tensor is itself, whatever it equals
+
+    __add__, __radd__ = _operator(elementwise.add)
+    __sub__, __rsub__ = _operator(elementwise.subtract)
+    __mul__, __rmul__ = _operator(elementwise.multiply)
+    __truediv__, __rtruediv__ = _operator(elementwise.divide)
+    __pow__, __rpow__ = _operator(elementwise.power)
+    __matmul__, __rmatmul__ = _operator(products.matmul)
+    __neg__ = _lift(elementwise.negative)
+    __pos__ = _lift(elementwise.positive)
+    __abs__ = _lift(elementwise.absolute)
+
+    __eq__ = _comparison(np.equal)  # type: ignore[assignment]
+    __ne__ = _comparison(np.not_equal)  # type: ignore[assignment]
+    __lt__ = _comparison(np.less)
+    __le__ = _comparison(np.less_equal)
+    __gt__ = _comparison(np.greater)
+    __ge__ = _comparison(np.greater_equal)
+
+    # ------------------------------------------------------------------------------------------------ methods
+
+    sum = _lift(reductions.sum)
+    mean = _lift(reductions.mean)
+    var = _lift(reductions.var)
+    max = _lift(reductions.max)
+    min = _lift(reductions.min)
+    swapaxes = _lift(shapes.swapaxes)
+    squeeze = _lift(shapes.squeeze)
+    astype = _lift(elementwise.astype)
+
+    def reshape(self, *shape: Any) -> "Tensor":
+        """The same numbers in another shape: `x.reshape(2, 3)` or `x.reshape((2, 3))`."""
+        return _reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: Any) -> "Tensor":
+        """The axes in another order: `x.transpose(1, 0)`, `x.transpose((1, 0))`; reversed, if none is given."""
+        return _transpose(self, axes[0] if len(axes) == 1 else axes or None)
+
+    @property
+    def T(self) -> "Tensor":
+        """The axes reversed."""
+        return _transpose(self)
+
+    def __getitem__(self, key: Any) -> "Tensor":
+        """The elements that a key selects, as in NumPy; the gradient goes back to the places they came from."""
+        return _index(self, key=_plain_key(key))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "a tensor can't be written into, since gradients may need what stands there. Choose with tinyattn.where, or"
+            " write into .data of a leaf, which is not recorded"
+        )
+
+    # ------------------------------------------------------------------------------------------------ NumPy's protocols
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
+        if self._requires_grad:
+            raise TypeError(
+                "a tensor that requires a gradient doesn't turn into an array by itself, since that would cut it off its"
+                " graph. Use .numpy() or .detach(); to join tensors, tinyattn.stack or tinyattn.concatenate"
+            )
+        return np.array(self._data, dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **given: Any) -> Any:
+        if method != "__call__" or given:
+            used = f".{method}" if method != "__call__" else "(..., " + ", ".join(f"{name}=" for name in given) + ")"
+            raise TypeError(f"np.{ufunc.__name__}{used} can't be recorded; use the plain function, np.{ufunc.__name__}(...)")
+        return _dispatch(ufunc.__name__, ufunc, inputs, given)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, given: Any) -> Any:
+        return _dispatch(function.__name__, function, args, given)
+
+
+def tensor(data: Any, *, requires_grad: bool = False, dtype: Any = None, name: str | None = None) -> Tensor:
+    """A Tensor with a copy of the data: numbers, nested lists, an array, another Tensor.
+
+    Gradients need float32 or float64 (`TypeError` otherwise). As in NumPy, and not as in PyTorch, Python's floats make
+    float64.
+
+    >>> tensor([[1, 2], [3, 4]], dtype=float, name="scores")
+    tensor([[1., 2.],
+            [3., 4.]], name='scores')
+    """
+    array = np.array(_array(data, dtype))
+    if requires_grad:
+        _check_float(array)
+    return leaf(Tensor, array, requires_grad=requires_grad, name=name)
+
+
+def _array(data: Any, dtype: Any) -> "np.ndarray[Any, Any]":
+    array = np.asarray(data._data if isinstance(data, Node) else data, dtype=dtype)
+    if array.dtype.kind not in "fiubc":
+        raise TypeError(f"tensor: needs numbers; got {type(data).__name__} of dtype {array.dtype}")
+    return array
+
+
+def _check_float(array: Array) -> None:
+    if array.dtype not in FLOATS:
+        raise TypeError(f"requires_grad: gradients need float32 or float64; got {array.dtype}. Pass dtype=float")
+
+
+def _plain_key(key: Any) -> Any:
+    """An index without Tensors and lists in it."""
+    if isinstance(key, tuple):
+        return tuple(_plain_key(k) for k in key)
+    if isinstance(key, Node):
+        return key._data
+    return np.asarray(key) if isinstance(key, list) else key
+
+
+# -------------------------------------------------------------------------------------------------- NumPy's functions
+
+
+def _dispatch(name: str, function: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Any:
+    """Answer NumPy's function with the rule of its name."""
+    rule = RULES.get(name)
+    if rule is not None:
+        return _lifted(rule)(*args, **given)
+    if name in CONSTANT:
+        return function(*_plain(args), **{key: _plain(value) for key, value in given.items()})
+    near = difflib.get_close_matches(name, RULES, n=1)
+    raise TypeError(
+        f"np.{name} has no rule, so that tensors can't go through it."
+        + (f" The nearest there is: {near[0]}." if near else "")
+        + " Use .numpy() where no gradient is needed, or write a rule with tinyattn.rule"
+    )
+
+
+def _plain(x: Any) -> Any:
+    """x with arrays where Tensors were, also within lists and tuples."""
+    if isinstance(x, Node):
+        return x._data
+    return type(x)(map(_plain, x)) if isinstance(x, list | tuple) else x
