@@ -21,6 +21,8 @@ FLOORS = {
     "kernels": 1,
     "tensor": 1,
     "engine": 1,
+    "functions": 1,
+    "derivatives": 1,
     "gradcheck": 2,
     "gallery": 2,
     "nn": 2,
@@ -34,7 +36,7 @@ FLOORS = {
     "__init__": 4,  # the face
 }
 # Those that share a line of the plan, and so may import each other.
-TOGETHER = [{"tensor", "engine"}, {"gradcheck", "gallery"}, {"cli", "__main__"}]
+TOGETHER = [{"engine", "tensor", "functions", "derivatives"}, {"gradcheck", "gallery"}, {"cli", "__main__"}]
 # Those that a student reads with NumPy's manual alone.
 NUMPY_ONLY = {"rules", "by_hand"}
 # What a demo may import beside `tinyattn` itself.
