@@ -1,0 +1,1 @@
+"""What tinyattn is used for; each demo imports the public face only."""

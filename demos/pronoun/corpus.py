@@ -153,6 +153,8 @@ class Sentence:
     filler: str = ""
     opening: str = ""
     aside: str = ""
+    also: str = ""  # a second cue of the same clause, "... because it was tired and it was soft"
+    also_first: bool = False  # said before the one that is asked for
     before: Sentence | None = None  # another clause, joined with "and"
     after: Sentence | None = None
 
@@ -175,9 +177,12 @@ class Sentence:
         clause = template.passive if self.passive else template.active
         if self.aside:
             clause = clause.replace("}", "} " + self.aside, 1)
-        link = "that" if template.relative else f"{self.connector} {PRONOUN_OF[KIND_OF[self.a]]}"
+        pronoun = "that" if template.relative else PRONOUN_OF[KIND_OF[self.a]]
+        cues = (self.also, self.cue) if self.also_first else (self.cue, self.also)
+        reasons = " and ".join(f"{pronoun} {cue}" for cue in cues if cue)
+        link = "" if template.relative else self.connector
         was = "were" if KIND_OF[first] == "people" else "was"
-        text = f"{self.opening} {clause} {self.filler} {link} {self.cue}"
+        text = f"{self.opening} {clause} {self.filler} {link} {reasons}"
         return tuple(text.format(a=self.a, b=self.b, was=was, degree=self.degree).split())
 
     @cached_property
@@ -189,7 +194,7 @@ class Sentence:
     @property
     def pronoun(self) -> int:
         start = len(self.before.own_words) + 1 if self.before else 0
-        return start + len(self.own_words) - len(self.cue.format(was="was", degree=self.degree).split()) - 1
+        return start + [i for i, word in enumerate(self.own_words) if word in PRONOUNS][self.also_first]
 
     @property
     def antecedent(self) -> int:
@@ -267,6 +272,10 @@ def _sentence(choices: _Choices, pairs: NounPairs) -> Sentence:
         other = _clause(choices, pairs)
         if {other.a, other.b}.isdisjoint({sentence.a, sentence.b}):
             return replace(sentence, before=other) if choices.chance(0.5) else replace(sentence, after=other)
+    if choices.chance(0.08):
+        twin = sentence.with_other_cue().cue
+        others = [cue for cue in sentence.template.cues_a + sentence.template.cues_b if cue not in (sentence.cue, twin)]
+        return replace(sentence, also=choices.among(others), also_first=choices.chance(0.5))
     if sentence.template.relative:
         return replace(sentence, opening=choices.among(SCENES) if choices.chance(0.5) else "")
     fillers = [choices.among(FILLERS) for _ in range(choices.among(N_FILLERS))]
@@ -305,3 +314,11 @@ def _split(pairs: list[list[tuple[str, str]]], share: float, rng: np.random.Gene
         heldout.append(shuffled[:n_heldout])
         train.append(shuffled[n_heldout:])
     return train, heldout
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Every word that the grammar can write, in alphabetical order behind the padding."""
+    texts = [*KIND_OF, *PRONOUNS, *CONNECTORS, *DEGREES, *OPENINGS, *SCENES, *ASIDES, *FILLERS, *NEAR_FILLERS]
+    texts += ["was were and", *(text for t in TEMPLATES for text in (t.active, t.passive, *t.cues_a, *t.cues_b))]
+    words = {word for text in texts for word in text.split() if not word.startswith("{")}
+    return ("<padding>", *sorted(words))

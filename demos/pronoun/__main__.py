@@ -1,0 +1,20 @@
+"""`python -m demos.pronoun [train] ...` and `python -m demos.pronoun resolve "SENTENCE"`."""
+
+import sys
+
+NEEDED = ("matplotlib", "rich", "safetensors")
+
+
+def start() -> int:
+    try:
+        from demos.pronoun.command import main
+    except ModuleNotFoundError as error:
+        if error.name not in NEEDED:
+            raise
+        print(f"demos.pronoun: {error.name} is missing; pip install 'tinyattn[demos]' brings it", file=sys.stderr)
+        return 2
+    return main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(start())

@@ -1,0 +1,142 @@
+"""What a person sees while the toy trains and when it is done: progress, tables, words shaded by weight."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from demos.pronoun.corpus import KIND_OF
+from demos.pronoun.evaluation import Findings, Looks
+from demos.pronoun.text import split_words
+from demos.pronoun.training import GradientErrors, Run
+
+SENTENCE = "The animal didn't cross the street because it was tired."
+TWIN = "The animal didn't cross the street because it was wide."
+BAR = "▏▎▍▌▋▊▉█"
+
+
+class Watcher:
+    """Shows training as it goes: a bar and a live line on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, console: Console, run: Run):
+        self.console, self.words = console, split_words(SENTENCE)
+        self.tokens = run.data.vocabulary.encode([self.words])
+        self.place = np.array([self.words.index("it")])
+        self.started, self.first_step = time.perf_counter(), run.step
+        self.bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}  held-out {task.fields[accuracy]}  left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.task = self.bar.add_task("train", total=run.settings.steps, completed=run.step, loss=np.nan, accuracy="-")
+        self.live = Live(self.bar, console=console, refresh_per_second=8) if console.is_terminal else None
+
+    def __enter__(self) -> Watcher:
+        if self.live:
+            self.live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live:
+            self.live.__exit__(kind, error, trace)
+
+    def __call__(self, run: Run, loss: float) -> None:
+        if self.live and (run.step % 20 == 0 or run.step == run.settings.steps):
+            self.bar.update(self.task, completed=run.step, loss=loss, accuracy=self._accuracy(run))
+            self.live.update(Group(self.bar, self._where_it_looks(run)))
+        elif not self.live and (run.step % 500 == 0 or run.step == run.settings.steps):
+            rate = (run.step - self.first_step) / (time.perf_counter() - self.started)
+            left = (run.settings.steps - run.step) / rate
+            self.console.print(
+                f"step {run.step:>5}/{run.settings.steps}  loss {loss:.3f}  held-out {self._accuracy(run)}  "
+                f"{left:3.0f} s left  {self._where_it_looks(run).plain}"
+            )
+
+    def _accuracy(self, run: Run) -> str:
+        return f"{run.log[-1].heldout_accuracy:.3f}" if run.log else "-"
+
+    def _where_it_looks(self, run: Run) -> Text:
+        weights = run.read(self.tokens, self.place)[1][-1][0]  # (n_heads, n) of the last layer
+        best = weights[weights.max(axis=1).argmax()]
+        top = int(best.argmax())
+        return shaded(self.words, best) + Text(f"   it → {self.words[top]} {best[top]:.2f}")
+
+
+def shaded(words: Sequence[str], weights: np.ndarray) -> Text:
+    """The words in one line, each on a shade as dark as its weight; the heaviest is bold, so colour isn't needed."""
+    line = Text()
+    for word, weight in zip(words, weights, strict=True):
+        blue = round(235 - 160 * float(weight))
+        style = f"black on rgb({blue},{blue},255)" if weight > 0.02 else ""
+        line.append(f" {word} ", style=f"bold {style}" if weight == weights.max() else style)
+    return line
+
+
+def bar(weight: float, width: int = 24) -> str:
+    """A bar as long as its weight, in eighths of a character.
+
+    >>> bar(0.5, width=4), bar(0.0, width=4)
+    ('██', '')
+    """
+    eighths = round(float(weight) * width * 8)
+    return BAR[-1] * (eighths // 8) + (BAR[eighths % 8 - 1] if eighths % 8 else "")
+
+
+def weight_lines(words: Sequence[str], weights: np.ndarray) -> list[str]:
+    """A line for each word: the word, its weight as a number and as a bar."""
+    width = max(map(len, words))
+    return [f"{word:<{width}}  {w:.3f} {bar(w)}".rstrip() for word, w in zip(words, weights, strict=True)]
+
+
+def gradient_table(errors: GradientErrors) -> Table:
+    """What the three witnesses say of each other before the first step."""
+    table = Table(title="The gradient of every parameter, by hand, against")
+    for name, justify in (("witness", "left"), ("largest relative error", "right"), ("in", "left")):
+        table.add_column(name, justify=justify)
+    table.add_row("the tape", f"{errors.tape:.1e}", errors.tape_at)
+    sample = f"central differences ({errors.n_sampled} numbers of each)"
+    table.add_row(sample, f"{errors.numeric:.1e}", errors.numeric_at)
+    return table
+
+
+def accuracy_table(rows: Sequence[tuple[str, Findings]]) -> Table:
+    """Models beside each other, all counted on the same held-out sentences."""
+    table = Table(title="Held-out sentences answered right")
+    table.add_column("model")
+    for name in ("all", "same kind", "minimal pairs", "swaps", "on antecedent", "more than rival"):
+        table.add_column(name, justify="right")
+    for name, found in rows:
+        best = found.best_head
+        looks = (f"{best.antecedent:.3f}", f"{best.over_rival:.3f}") if best else ("", "")
+        accuracies = (found.heldout, found.same_kind, found.minimal_pairs, found.swaps)
+        table.add_row(name, *(f"{value:.3f}" for value in accuracies), *looks)
+    return table
+
+
+def looks_table(looks: Sequence[Looks]) -> Table:
+    """Each head of each layer: how much of its weight goes from the pronoun to either noun."""
+    table = Table(title="Where the pronoun looks, mean over held-out sentences")
+    for name in ("layer", "head", "on antecedent", "on rival", "more than rival"):
+        table.add_column(name, justify="right")
+    for look in looks:
+        numbers = (f"{value:.3f}" for value in (look.antecedent, look.rival, look.over_rival))
+        table.add_row(str(look.layer), str(look.head), *numbers)
+    return table
+
+
+def candidates(words: Sequence[str]) -> list[int]:
+    """The places of the nouns, each the first time it is said: what a pronoun could mean."""
+    return [place for place, word in enumerate(words) if word in KIND_OF and words.index(word) == place]

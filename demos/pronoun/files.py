@@ -1,0 +1,57 @@
+"""What a run leaves behind, written so that a reader never sees half a file: beside, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+FORMAT = "tinyattn-pronoun-1"
+
+
+class FileError(Exception):
+    """A file that is missing, damaged or not ours; the message names it and says what is wrong."""
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, or leave there what was there before."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def save_arrays(path: Path, kind: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+    """One safetensors file: the arrays, and `metadata` as JSON in its header."""
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # safetensors wants C order
+    header = {"format": FORMAT, "kind": kind, **{key: json.dumps(value) for key, value in metadata.items()}}
+    write_whole(path, safetensors.numpy.save(whole, header))
+
+
+def load_arrays(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and metadata that `save_arrays` wrote as the same `kind`; `FileError` for anything else."""
+    if not path.is_file():
+        raise FileError(f"{path}: there is no such file")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            header = dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise FileError(f"{path}: not a whole safetensors file ({error})") from error
+    if (header.pop("format", None), header.pop("kind", None)) != (FORMAT, kind):
+        raise FileError(f"{path}: a safetensors file, but not a {kind} of this demo")
+    try:
+        return arrays, {key: json.loads(value) for key, value in header.items()}
+    except json.JSONDecodeError as error:
+        raise FileError(f"{path}: its header is damaged ({error})") from error

@@ -1,0 +1,110 @@
+"""Answering: what does the pronoun of a sentence stand for, and where did the model look?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from demos.pronoun.corpus import KIND_OF, PRONOUNS
+from demos.pronoun.display import candidates, weight_lines
+from demos.pronoun.evaluation import Reader
+from demos.pronoun.files import FileError, load_arrays
+from demos.pronoun.text import Vocabulary, split_words
+from demos.pronoun.training import reader
+from tinyattn.by_hand import pronoun as by_hand
+
+
+class SentenceError(ValueError):
+    """A sentence that can't be answered; the message says why and what would help."""
+
+
+class Resolver:
+    """A trained model with its vocabulary."""
+
+    def __init__(self, read: Reader, vocabulary: Vocabulary, max_length: int):
+        self.read, self.vocabulary, self.max_length = read, vocabulary, max_length
+
+    @classmethod
+    def load(cls, path: Path) -> Resolver:
+        """Read `model.safetensors`; `FileError` says what is wrong with the file."""
+        arrays, metadata = load_arrays(path, "model")
+        try:
+            vocabulary = Vocabulary(metadata["vocabulary"])
+            sizes = by_hand.Sizes(**metadata["config"])
+            shapes = {k: v.shape for k, v in by_hand.initialize(sizes, np.random.default_rng(0)).items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileError(f"{path}: its header doesn't describe a model of this demo ({error})") from error
+        if len(vocabulary) != sizes.vocab_size or {k: v.shape for k, v in arrays.items()} != shapes:
+            raise FileError(f"{path}: its arrays don't have the shapes that its own header gives")
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise FileError(f"{path}: it holds numbers that are not finite")
+        return cls(reader(arrays, sizes.n_heads), vocabulary, sizes.max_length)
+
+    def words(self, sentence: str) -> list[str]:
+        """The sentence as words that the model knows, or a `SentenceError`."""
+        words = split_words(sentence)
+        if not words:
+            raise SentenceError('the sentence is empty; try "The cat sat on the mat because it was tired."')
+        unknown = [word for word in words if word not in self.vocabulary.numbers]
+        if unknown:
+            nearest = "; ".join(f"{word!r} (nearest: {', '.join(self.vocabulary.nearest(word))})" for word in unknown)
+            raise SentenceError(f"the model never saw {nearest}")
+        if len(words) > self.max_length:
+            raise SentenceError(f"the sentence has {len(words)} words, and the model reads at most {self.max_length}")
+        if not any(word in PRONOUNS for word in words):
+            raise SentenceError(f"there is no pronoun in the sentence; the model knows {', '.join(PRONOUNS)}")
+        if not candidates(words):
+            raise SentenceError(f"there is no noun that the pronoun could mean; known are {', '.join(KIND_OF)}")
+        return words
+
+    def resolve(self, sentence: str) -> dict[str, Any]:
+        """An answer for each pronoun: the noun with the highest probability among those in the sentence.
+
+        Probabilities are over the whole vocabulary, as in training; `weights` has a list for each layer and head.
+        """
+        words = self.words(sentence)
+        places = [place for place, word in enumerate(words) if word in PRONOUNS]
+        tokens = self.vocabulary.encode([words] * len(places))
+        scores, layers = self.read(tokens, np.array(places))
+        answers = []
+        for row, place in enumerate(places):
+            probabilities = by_hand.softmax(scores[row].astype(np.float64))
+            ranked = sorted(candidates(words), key=lambda p: -probabilities[tokens[row, p]])
+            best_head = max(range(layers[-1].shape[1]), key=lambda head: layers[-1][row, head, ranked[0]])
+            answers.append(
+                {
+                    "pronoun": words[place],
+                    "place": place,
+                    "nouns": [
+                        {"noun": words[p], "place": p, "probability": float(probabilities[tokens[row, p]])}
+                        for p in ranked
+                    ],
+                    "best_head": best_head + 1,
+                    "weights": [layer[row].tolist() for layer in layers],
+                }
+            )
+        return {"sentence": sentence, "words": words, "answers": answers}
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """First a line for each pronoun, then for each the weights and the runner-up."""
+    answers = result["answers"]
+    lines = [f"{answer['pronoun']} → {answer['nouns'][0]['noun']}" for answer in answers]
+    for answer in answers:
+        first, *others = answer["nouns"]
+        runner_up = f"; runner-up {others[0]['noun']} {others[0]['probability']:.3f}" if others else ""
+        lines += [
+            "",
+            f"{answer['pronoun']} (word {answer['place'] + 1}): {first['noun']} {first['probability']:.3f}{runner_up}",
+            f"its weights in head {answer['best_head']} of the last layer:",
+            *weight_lines(result["words"], np.array(answer["weights"][-1][answer["best_head"] - 1])),
+        ]
+    return "\n".join(lines)
+
+
+def as_json(result: dict[str, Any]) -> str:
+    """The same for machines."""
+    return json.dumps(result, ensure_ascii=False)

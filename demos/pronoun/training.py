@@ -1,0 +1,254 @@
+"""Training the toy: by hand or by tape, step by step, to be interrupted and resumed at any moment."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tinyattn as ta
+from demos.pronoun.corpus import Corpus, vocabulary
+from demos.pronoun.evaluation import Exam, Reader, from_pronoun
+from demos.pronoun.files import FileError, load_arrays, save_arrays, write_whole
+from demos.pronoun.model import PronounModel
+from demos.pronoun.text import Batch, Vocabulary
+from tinyattn.by_hand import pronoun as by_hand
+
+MODEL_STREAM, BATCH_STREAM, CHECK_STREAM = 2, 3, 4  # random numbers of one seed, kept apart (the corpus has 1)
+POOL = 16  # so many batches are drawn at once and sorted by length: less padding
+CHECKPOINT_EVERY = 250
+LOG_EVERY = 100
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides every number of a run."""
+
+    seed: int = 0
+    steps: int = 3500
+    backprop: str = "hand"
+    dtype: str = "float32"
+    batch: int = 64
+    rate: float = 1e-2
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One line of log.csv."""
+
+    step: int
+    loss: float
+    heldout_accuracy: float
+    rate: float
+    seconds: float
+
+
+class TrainingError(Exception):
+    """Training can't go on; the message says why."""
+
+
+def schedule(settings: Settings) -> Callable[[int], float]:
+    """One cycle of the learning rate: up in a tenth of the steps, down to nothing along half a cosine."""
+    return ta.optim.cosine(settings.rate, settings.steps, warmup=settings.steps // 10)
+
+
+class Data:
+    """The corpus of a seed as arrays, and its batches: the same for the model and for every baseline."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.vocabulary = Vocabulary(vocabulary())
+        self.corpus = Corpus(settings.seed)
+        self.train = self.vocabulary.batch(self.corpus.train)
+        self.exam = Exam(self.corpus, self.vocabulary)
+        self._lengths = (self.train.tokens != by_hand.PADDING).sum(axis=1)
+        self._pool: tuple[int, np.ndarray] | None = None
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step: it depends on the seed and the step alone, so a resumed run sees the same."""
+        number, place = divmod(step, POOL)
+        if self._pool is None or self._pool[0] != number:
+            rng = np.random.default_rng([self.settings.seed, BATCH_STREAM, number])
+            rows = rng.integers(0, len(self._lengths), POOL * self.settings.batch)
+            rows = rows[np.argsort(self._lengths[rows], kind="stable")].reshape(POOL, -1)
+            self._pool = (number, rng.permutation(rows))
+        return self.train.take(self._pool[1][place])
+
+
+class Run:
+    """A model in training: its parameters, the optimiser's state, the step reached and the log."""
+
+    def __init__(self, settings: Settings, data: Data):
+        self.settings, self.data = settings, data
+        self.sizes = by_hand.Sizes(vocab_size=len(data.vocabulary))
+        self.model = PronounModel(self.sizes, np.random.default_rng([settings.seed, MODEL_STREAM]), settings.dtype)
+        self.parameters = dict(self.model.named_parameters())
+        self.optimizer = ta.optim.Adam(list(self.parameters.values()), betas=(0.9, 0.99))
+        self.rate_at = schedule(settings)
+        self.step, self.seconds = 0, 0.0
+        self.log: list[LogRow] = []
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The parameters as plain arrays, not copied."""
+        return {name: parameter.data for name, parameter in self.parameters.items()}
+
+    @property
+    def read(self) -> Reader:
+        return reader(self.arrays, self.sizes.n_heads)
+
+    def train(self, report: Callable[[Run, float], None], checkpoint: Path) -> None:
+        """Take the steps that are left; write `checkpoint` from time to time; call `report` after each step."""
+        self.save(checkpoint)
+        while self.step < self.settings.steps:
+            started = time.perf_counter()
+            loss, rate = self.take_step()
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss became {loss} in step {self.step}: try a smaller --rate")
+            if self.step % LOG_EVERY == 0 or self.step == self.settings.steps:
+                accuracy = self.data.exam.accuracy(self.read, 300)
+                self.seconds += time.perf_counter() - started
+                self.log.append(LogRow(self.step, loss, accuracy, rate, round(self.seconds, 3)))
+            else:
+                self.seconds += time.perf_counter() - started
+            report(self, loss)
+            if self.step % CHECKPOINT_EVERY == 0 or self.step == self.settings.steps:
+                self.save(checkpoint)
+
+    def take_step(self) -> tuple[float, float]:
+        """One batch forward and backward, by hand or by tape, and one step of Adam: the loss, and the rate."""
+        batch = self.data.batch(self.step)
+        rate = self.rate_at(self.step)
+        loss, gradients = GRADIENTS[self.settings.backprop](self, batch)
+        for name, parameter in self.parameters.items():
+            parameter.grad = ta.tensor(gradients[name])
+        self.optimizer.step(lr=rate)
+        self.step += 1
+        return loss, rate
+
+    def save(self, path: Path) -> None:
+        """Everything that the rest of the run depends on."""
+        arrays = {f"model.{name}": array for name, array in self.arrays.items()}
+        arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state_dict().items()}
+        log = [asdict(row) for row in self.log]
+        state = {"settings": asdict(self.settings), "step": self.step, "seconds": self.seconds, "log": log}
+        save_arrays(path, "checkpoint", arrays, state)
+
+    def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        """Go on where `save` left off."""
+        parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}
+        for name, array in arrays.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = array
+        self.model.load_state_dict(parts["model"])
+        self.optimizer.load_state_dict(parts["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.log = [LogRow(**row) for row in state["log"]]
+
+
+def gradients_by_hand(run: Run, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
+    """The loss and its gradients from the backward pass written out in `tinyattn.by_hand`."""
+    return by_hand.loss_and_gradients(run.arrays, batch.tokens, batch.pronoun, batch.answer, run.sizes.n_heads)
+
+
+def gradients_by_tape(run: Run, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
+    """The loss and its gradients from the tape: `loss.backward()`."""
+    run.model.zero_grad()
+    loss = ta.cross_entropy(run.model(batch.tokens, batch.pronoun), targets=batch.answer)
+    loss.backward()
+    return loss.item(), {name: parameter.grad.data for name, parameter in run.parameters.items()}
+
+
+GRADIENTS = {"hand": gradients_by_hand, "tape": gradients_by_tape}
+
+
+def reader(arrays: dict[str, np.ndarray], n_heads: int) -> Reader:
+    """The model as evaluation and `resolve` see it: scores, and each layer's weights from the pronoun's place."""
+
+    def read(tokens: np.ndarray, pronoun: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        scores, layers, _ = by_hand.forward(arrays, tokens, pronoun, n_heads)
+        return scores, [from_pronoun(weights, pronoun) for weights in layers]
+
+    return read
+
+
+@dataclass(frozen=True)
+class GradientErrors:
+    """The largest relative difference of the gradients by hand from those by tape and by central differences."""
+
+    tape: float
+    numeric: float
+    tape_at: str
+    numeric_at: str
+    n_sampled: int
+
+
+def check_gradients(settings: Settings, data: Data, n_samples: int = 6) -> GradientErrors:
+    """Three witnesses in float64 on eight sentences: by hand, by tape, and numerically at a sample of each parameter.
+
+    An error is relative to the largest gradient of the same parameter.
+    """
+    run = Run(Settings(seed=settings.seed, dtype="float64"), data)
+    batch = data.train.take(np.arange(8))
+    rng = np.random.default_rng([settings.seed, CHECK_STREAM])
+    _, hand = gradients_by_hand(run, batch)
+    _, tape = gradients_by_tape(run, batch)
+    tape_errors, numeric_errors = {}, {}
+    for name, array in run.arrays.items():
+        scale = np.abs(hand[name]).max()
+        tape_errors[name] = np.abs(hand[name] - tape[name]).max() / scale
+        touched = np.flatnonzero(hand[name])  # words that are not said have no gradient to compare
+        sample = rng.choice(touched, min(n_samples, len(touched)), replace=False)
+        numeric = np.array([_central_difference(run, batch, array, i) for i in sample])
+        numeric_errors[name] = np.abs(hand[name].flat[sample] - numeric).max() / scale
+    worst_tape, worst_numeric = (max(e, key=e.__getitem__) for e in (tape_errors, numeric_errors))
+    return GradientErrors(
+        float(tape_errors[worst_tape]), float(numeric_errors[worst_numeric]), worst_tape, worst_numeric, n_samples
+    )
+
+
+def _central_difference(run: Run, batch: Batch, array: np.ndarray, i: int, step: float = 1e-5) -> float:
+    """(L(θ + h) − L(θ − h)) / 2h in one number of one parameter."""
+    kept = array.flat[i]
+    losses = []
+    for moved in (kept + step, kept - step):
+        array.flat[i] = moved
+        scores, _, _ = by_hand.forward(run.arrays, batch.tokens, batch.pronoun, run.sizes.n_heads)
+        losses.append(by_hand.cross_entropy(scores, batch.answer)[0])
+    array.flat[i] = kept
+    return (losses[0] - losses[1]) / (2 * step)
+
+
+def load_checkpoint(path: Path) -> tuple[Settings, dict[str, np.ndarray], dict[str, Any]]:
+    """The settings of an interrupted run and its state; `FileError` where there is none."""
+    arrays, state = load_arrays(path, "checkpoint")
+    try:
+        return Settings(**state["settings"]), arrays, state
+    except (KeyError, TypeError) as error:
+        raise FileError(f"{path}: a checkpoint of another version of this demo ({error})") from error
+
+
+def save_model(path: Path, run: Run) -> None:
+    """The trained parameters, with vocabulary and sizes in the metadata: all that `resolve` needs."""
+    metadata = {
+        "vocabulary": list(run.data.vocabulary.words),
+        "config": run.sizes._asdict(),
+        "settings": asdict(run.settings),
+    }
+    save_arrays(path, "model", run.arrays, metadata)
+
+
+def save_log(path: Path, log: list[LogRow]) -> None:
+    """The log as a table that any other program reads."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(LogRow.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in log)
+    write_whole(path, text.getvalue().encode())
