@@ -1,9 +1,9 @@
 """Floor 1: the engine. It knows graphs, and no mathematics: that is in the rules.
 
 How does it know a gradient? Forward, `apply` runs a rule and keeps what came out: a node remembers its rule, what went
-in, and the rule's `backward`. Backward, `walk` takes the nodes youngest first, so that all that used a node has been seen
-before it; it sums what they sent, and passes on what the node's `backward` makes of the sum. For gradients that have
-gradients themselves, it calls the rule again, on Tensors, and gets a `backward` made of Tensors.
+in, and the rule's `backward`. Backward, `walk` takes the nodes youngest first, so that all that used a node has been
+seen before it; it sums what they sent, and passes on what the node's `backward` makes of the sum. For gradients that
+have gradients themselves, it calls the rule again, on Tensors, and gets a `backward` made of Tensors.
 """
 
 import functools
@@ -12,13 +12,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from operator import attrgetter
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from tinyattn.rules.registry import Array, Backward, Parameters, Result, parameters
 
-P = ParamSpec("P")
 N = TypeVar("N", bound="Node")
 Rule: TypeAlias = Callable[..., Result]
 Options: TypeAlias = dict[str, Any]
@@ -28,18 +27,20 @@ NO_OPTIONS: Options = {}
 
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
 _next_age = itertools.count().__next__
+_float64 = np.float64
 _NUMBERS = frozenset({float, int, bool, np.float64, np.float32, type(None)})  # need no second look
 
 
 class GradientError(RuntimeError):
-    """What autograd itself can't do: a graph already released, a root without a gradient, a rule that broke its word."""
+    """What autograd itself can't do: a graph released before, a root without a gradient, a rule that broke its word."""
 
 
 class Node:
     """A value, and how it was made. (`Tensor` dresses it as an array.)
 
     `_rule` is the plain rule that made it, None for a leaf. `_inputs` is what the rule was given, Tensors, arrays and
-    numbers, None once the graph was released. `_options` are the rule's options. A node is younger than its inputs.
+    numbers, in order; it is empty once the graph was released. `_options` are the rule's options. A node is younger
+    than its inputs: `_age` grows with every node that is made.
     """
 
     __slots__ = (
@@ -55,9 +56,9 @@ class Node:
         "name",
     )
     _age: int
-    _backward: Backward | None
-    _data: "np.ndarray[Any, Any]"  # or a NumPy scalar, as NumPy itself gives for results of no axes
-    _inputs: tuple[Any, ...] | None
+    _backward: Any  # a Backward; None for a leaf, and once the graph was released
+    _data: "np.ndarray[Any, Any] | np.generic"  # a scalar is what NumPy gives for results of no axes
+    _inputs: tuple[Any, ...]
     _options: Options
     _requires_grad: bool
     _rule: Rule | None
@@ -68,9 +69,13 @@ class Node:
 def leaf(kind: type[N], data: Array, *, requires_grad: bool = False, name: str | None = None) -> N:
     """A node that no rule made."""
     node = object.__new__(kind)
-    node._data, node._requires_grad, node.name, node.grad = data, requires_grad, name, None
-    node._rule, node._inputs, node._options, node._backward = None, (), NO_OPTIONS, None
+    node._data = data
+    node._requires_grad = requires_grad
+    node._rule = node._backward = node.grad = None
+    node._inputs = ()
+    node._options = NO_OPTIONS
     node._age = _next_age()
+    node.name = name
     return node
 
 
@@ -89,17 +94,26 @@ def apply(rule: Rule, inputs: tuple[Any, ...], options: Options = NO_OPTIONS) ->
                 differentiable = True
         else:
             arrays.append(x if type(x) in _NUMBERS else operand(x, rule))
-    output, backward = _run(rule, arrays, options)
-    if not (differentiable and _recording.get() and _can_require_grad(output, rule)):
+    try:
+        output, backward = rule(*arrays, **options)
+    except Exception as error:
+        _tell(error, rule, arrays)
+        raise
+    if not (differentiable and _recording.get() and (output.dtype in FLOATS or _can_require_grad(output, rule))):
         return leaf(kind, output)
     node = object.__new__(kind)
-    node._data, node._requires_grad, node.name, node.grad = output, True, None, None
-    node._rule, node._inputs, node._options, node._backward = rule, inputs, options, backward
+    node._data = output
+    node._requires_grad = True
+    node._rule = rule
+    node._inputs = inputs
+    node._options = options
+    node._backward = backward
     node._age = _next_age()
+    node.grad = node.name = None
     return node
 
 
-def lift(rule: Callable[P, Result]) -> Callable[P, Any]:
+def lift(rule: Rule) -> Callable[..., Any]:
     """The function that users call: a rule that takes Tensors, arrays, lists and numbers, mixed at will.
 
     It gives a Tensor where any input is one, and a plain array otherwise. The rule itself is its `__wrapped__`.
@@ -116,17 +130,14 @@ def lift(rule: Callable[P, Result]) -> Callable[P, Any]:
         for x in args:
             if isinstance(x, Node):
                 return apply(rule, args, given)
-        return _run(rule, [x if x is None else operand(x, rule) for x in args], given)[0]
+        arrays = [x if x is None else operand(x, rule) for x in args]
+        try:
+            return rule(*arrays, **given)[0]
+        except Exception as error:
+            _tell(error, rule, arrays)
+            raise
 
     return function
-
-
-def operand(x: Any, rule: Rule) -> Any:
-    """What a rule is given for `x`: arrays and numbers as they are, lists as arrays. Anything else is a `TypeError`."""
-    array = x if isinstance(x, np.ndarray | np.generic) else np.asarray(x)
-    if array.dtype.kind not in "fiubc":
-        raise TypeError(f"{rule.__name__}: needs numbers; got {type(x).__name__} of dtype {array.dtype}")
-    return array
 
 
 def _bind(name: str, spec: Parameters, args: tuple[Any, ...], given: Options) -> tuple[tuple[Any, ...], Options]:
@@ -135,35 +146,36 @@ def _bind(name: str, spec: Parameters, args: tuple[Any, ...], given: Options) ->
     if len(args) > len(names):
         raise TypeError(f"{name}: takes {len(names)} arguments at most; got {len(args)}")
     by_position = dict(zip(names, args, strict=False))
-    twice = by_position.keys() & given.keys()
-    if twice:
-        raise TypeError(f"{name}: got {twice.pop()!r} twice")
+    for twice in by_position.keys() & given.keys():
+        raise TypeError(f"{name}: got {twice!r} twice")
     given = by_position | given
-    missing = [array for array in spec.required if array not in given]
-    if missing:
-        raise TypeError(f"{name}: {missing[0]!r} is missing")
+    for array in spec.required:
+        if array not in given:
+            raise TypeError(f"{name}: {array!r} is missing")
     arrays = tuple(given.pop(array, None) for array in spec.arrays)
     return (tuple(arrays[0]) if spec.variadic else arrays), given
 
 
-def _run(rule: Rule, arrays: Sequence[Any], options: Options) -> Result:
-    try:
-        return rule(*arrays, **options)
-    except Exception as error:
-        error.add_note(f"in {rule.__name__}({', '.join(map(_describe, arrays))})")
-        raise
-
-
-def _describe(x: Any) -> str:
-    return f"{x.dtype} {x.shape}" if hasattr(x, "shape") else repr(x)
+def operand(x: Any, rule: Rule) -> Any:
+    """What a rule is given for `x`: arrays as they are, numbers and lists as arrays; anything else is a `TypeError`."""
+    array = x if isinstance(x, np.ndarray | np.generic) else np.asarray(x)
+    if array.dtype.kind not in "fiubc":
+        raise TypeError(f"{rule.__name__}: needs numbers; got {type(x).__name__} of dtype {array.dtype}")
+    return array
 
 
 def _can_require_grad(output: Array, rule: Rule) -> bool:
     if output.dtype in FLOATS:
         return True
-    if output.dtype.kind in "biu":  # counts and choices are constant where they are defined
+    if output.dtype.kind in "biu":  # counts and choices are constant wherever they have a derivative
         return False
     raise TypeError(f"{rule.__name__}: gradients need float32 or float64; the output is {output.dtype}")
+
+
+def _tell(error: Exception, rule: Rule, arrays: Sequence[Any]) -> None:
+    """Note on the error what was being computed, and from what."""
+    given = (f"{x.dtype} {x.shape}" if hasattr(x, "shape") else repr(x) for x in arrays)
+    error.add_note(f"in {rule.__name__}({', '.join(given)})")
 
 
 @contextmanager
@@ -210,7 +222,7 @@ def backward(root: Node, gradient: Any = None, *, retain_graph: bool = False, cr
 
 
 def seed(root: Node, gradient: Any) -> Array:
-    """The gradient that a walk starts from: of the root's shape and dtype; 1 for a root of one element."""
+    """The gradient that a walk starts from, of the root's shape and dtype; 1 for a root of one element."""
     if not root._requires_grad:
         raise GradientError(
             "backward: this tensor doesn't require a gradient. Nothing that it was made of has requires_grad=True,"
@@ -220,10 +232,10 @@ def seed(root: Node, gradient: Any) -> Array:
     if gradient is None:
         if data.size != 1:
             raise GradientError(
-                f"backward: a tensor of shape {data.shape} needs a gradient to start from, of that shape;"
-                " only one of a single element starts from 1. Sum it first, or pass gradient="
+                f"backward: a tensor of shape {data.shape} needs a gradient of that shape to start from; only a single"
+                " number starts from 1. Reduce it first, with .sum() say, or pass gradient="
             )
-        return np.ones(data.shape, data.dtype)
+        return np.ones(data.shape, data.dtype)[()]
     if not isinstance(gradient, Node):
         gradient = np.asarray(gradient)
     if gradient.shape != data.shape:
@@ -245,9 +257,9 @@ def walk(
     cotangent is a Tensor, and so are the gradients.
     """
     wanted = frozenset(targets)
-    oldest = min((target._age for target in targets), default=-1)  # what is older doesn't depend on any target
-    order = _youngest_first(root, oldest)
-    sums = {root: cotangent}  # node → the sum of what its users have sent, complete when its turn comes
+    oldest = min((target._age for target in targets), default=-1)  # what is older can't depend on a target
+    order = _youngest_last(root, oldest)
+    sums = {root: cotangent}  # node → the sum of what its users sent, complete when its turn comes
     found: dict[Node, Array] = {}
     with recording(create_graph):
         while order:
@@ -258,26 +270,32 @@ def walk(
                     found[node] = d_output
                 continue
             if d_output is not None:
-                for x, gradient in _pull_back(node, d_output, create_graph):
-                    if x._age >= oldest:
+                gradients = (_backward_of_tensors(node) if create_graph else node._backward)(d_output)
+                inputs = node._inputs
+                if type(gradients) is not tuple or len(gradients) != len(inputs):
+                    raise _broken_word(node._rule, inputs, gradients)
+                for x, gradient in zip(inputs, gradients, strict=False):  # strict costs, and was checked
+                    if gradient is not None and isinstance(x, Node) and x._requires_grad and x._age >= oldest:
+                        if not type(gradient) is type(x._data) is _float64:
+                            gradient = _fit(gradient, x, node)
                         known = sums.get(x)
-                        sums[x] = gradient if known is None else known + gradient
+                        sums[x] = gradient if known is None else known + gradient  # not +=: rules may share arrays
             if not retain_graph:
-                node._inputs = node._backward = None
+                node._backward = None
+                node._inputs = ()
     return found
 
 
-def _youngest_first(root: Node, oldest: int) -> list[Node]:
-    """What the root was made of and can have a gradient, sorted so that `pop` gives the youngest."""
+def _youngest_last(root: Node, oldest: int) -> list[Node]:
+    """What the root was made of and may have a gradient, in the order of birth."""
     seen = {root}
     stack = [root]
     while stack:
         node = stack.pop()
-        if node._inputs is None:
-            assert node._rule is not None
+        if node._backward is None and node._rule is not None:
             raise GradientError(
-                f"backward: the graph behind this tensor was released by an earlier backward (at {node._rule.__name__})."
-                " Pass retain_graph=True to that one, or compute the tensor again"
+                f"backward: the graph was released by an earlier backward, at {node._rule.__name__}."
+                " Pass retain_graph=True to the earlier one, or compute the tensor again"
             )
         for x in node._inputs:
             if isinstance(x, Node) and x._requires_grad and x not in seen and x._age >= oldest:
@@ -286,38 +304,23 @@ def _youngest_first(root: Node, oldest: int) -> list[Node]:
     return sorted(seen, key=attrgetter("_age"))
 
 
-def _pull_back(node: Node, d_output: Array, create_graph: bool) -> Iterator[tuple[Node, Array]]:
-    """Each input that requires a gradient, with the gradient that the node's rule gives it."""
-    assert node._rule is not None and node._inputs is not None and node._backward is not None
-    if create_graph:
-        inputs = [x._data if isinstance(x, Node) and not x._requires_grad else x for x in node._inputs]
-        gradients = node._rule(*inputs, **node._options)[1](d_output)
-    else:
-        gradients = node._backward(d_output)
-    if not isinstance(gradients, tuple) or len(gradients) != len(node._inputs):
-        raise GradientError(
-            f"{node._rule.__name__}: backward must return a tuple of {len(node._inputs)}, a gradient for each array"
-            f" parameter, None where there is none; got {_describe(gradients)}"
-        )
-    for i, (x, gradient) in enumerate(zip(node._inputs, gradients, strict=True)):
-        if isinstance(x, Node) and x._requires_grad and gradient is not None:
-            data = x._data
-            if gradient.shape != data.shape or gradient.dtype != data.dtype:
-                gradient = _fit(gradient, data, node._rule, i)
-            yield x, gradient
+def _backward_of_tensors(node: Node) -> Backward:
+    """The node's `backward` again, but made of Tensors: from a call of the rule on Tensors."""
+    assert node._rule is not None
+    inputs = [x._data if isinstance(x, Node) and not x._requires_grad else x for x in node._inputs]
+    return node._rule(*inputs, **node._options)[1]
 
 
-def _fit(gradient: Array, data: Array, rule: Rule, i: int) -> Array:
-    """The gradient in the shape and the dtype of the data."""
+def _fit(gradient: Array, x: Node, node: Node) -> Array:
+    """The gradient that `node` gives its input `x`, in the shape and the dtype of x."""
+    data = x._data
+    if not hasattr(gradient, "shape"):
+        gradient = np.asarray(gradient)
     if gradient.shape != data.shape:
         try:
             gradient = unbroadcast(gradient, data.shape)
         except ValueError:
-            spec = parameters(rule)
-            name = f"{spec.arrays[0]}[{i}]" if spec.variadic else spec.arrays[i]
-            raise GradientError(
-                f"{rule.__name__}: backward gave a gradient of shape {gradient.shape} for {name}, whose shape is {data.shape}"
-            ) from None
+            raise _wrong_shape(gradient, x, node) from None
     return gradient if gradient.dtype == data.dtype else gradient.astype(data.dtype)
 
 
@@ -326,7 +329,7 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
 
     y_ij = x_j   →   d_x_j = Σ_i d_y_ij
 
-    Raises `ValueError` where an array of `shape` doesn't broadcast to the gradient's.
+    Raises `ValueError` where an array of `shape` doesn't broadcast to the gradient's shape.
 
     >>> unbroadcast(np.ones((2, 3)), (3,))
     array([2., 2., 2.])
@@ -334,8 +337,26 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
     extra = gradient.ndim - len(shape)
     if extra < 0 or any(n not in (1, m) for n, m in zip(shape, gradient.shape[extra:], strict=True)):
         raise ValueError(f"unbroadcast: {shape} doesn't broadcast to {gradient.shape}")
-    repeated = tuple(i for i, n in enumerate(gradient.shape) if i < extra or shape[i - extra] != n)
+    repeated = tuple(i for i, m in enumerate(gradient.shape) if i < extra or shape[i - extra] != m)
     return gradient.sum(axis=repeated).reshape(shape)
+
+
+def _wrong_shape(gradient: Array, x: Node, node: Node) -> GradientError:
+    assert node._rule is not None
+    spec = parameters(node._rule)
+    place = next(i for i, given in enumerate(node._inputs) if given is x)
+    name = f"{spec.arrays[0]}[{place}]" if spec.variadic else spec.arrays[place]
+    return GradientError(
+        f"{node._rule.__name__}: backward gave {name}, whose shape is {x._data.shape}, a gradient of shape {gradient.shape}"
+    )
+
+
+def _broken_word(rule: Rule, inputs: tuple[Any, ...], gradients: Any) -> GradientError:
+    got = f"a tuple of {len(gradients)}" if isinstance(gradients, tuple) else type(gradients).__name__
+    return GradientError(
+        f"{rule.__name__}: backward must return a tuple of {len(inputs)}, a gradient for each array parameter and None"
+        f" where there is none; got {got}"
+    )
 
 
 def _own(gradient: Array, taken: set[int]) -> Array:

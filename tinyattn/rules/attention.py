@@ -7,6 +7,8 @@
 Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
 """
 
+from __future__ import annotations  # else every call of a rule would evaluate those of its backward
+
 import contextlib
 import math
 from contextlib import AbstractContextManager

@@ -3,6 +3,8 @@
 Formulas are written for one element; operands broadcast as NumPy broadcasts, and the engine undoes it in the gradients.
 """
 
+from __future__ import annotations  # else every call of a rule would evaluate those of its backward
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Rules that score a prediction."""
 
+from __future__ import annotations  # else every call of a rule would evaluate those of its backward
+
 import numpy as np
 
 from tinyattn.rules.reductions import mean, sum

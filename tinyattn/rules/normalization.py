@@ -1,5 +1,7 @@
 """Rules that bring the last axis to a common scale."""
 
+from __future__ import annotations  # else every call of a rule would evaluate those of its backward
+
 import numpy as np
 
 from tinyattn.rules.registry import Array, Gradients, Result, rule

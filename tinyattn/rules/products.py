@@ -1,5 +1,7 @@
 """Rules that multiply and sum: matrix products."""
 
+from __future__ import annotations  # else every call of a rule would evaluate those of its backward
+
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Rules that reduce axes: sums, means, extremes. The names and the meaning of `axis` and `keepdims` are NumPy's."""
 
+from __future__ import annotations  # else every call of a rule would evaluate those of its backward
+
 import math
 
 import numpy as np

@@ -6,6 +6,8 @@
 Each is the other's backward, so that the two differentiate one another to any order.
 """
 
+from __future__ import annotations  # else every call of a rule would evaluate those of its backward
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Rules that move numbers without changing them. Each backward moves the gradient the way back."""
 
+from __future__ import annotations  # else every call of a rule would evaluate those of its backward
+
 import itertools
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Rules that turn scores into weights."""
 
+from __future__ import annotations  # else every call of a rule would evaluate those of its backward
+
 import numpy as np
 
 from tinyattn.rules.registry import Array, Gradients, Result, rule
