@@ -39,8 +39,8 @@ class Node:
     """A value, and how it was made. (`Tensor` dresses it as an array.)
 
     `_rule` is the plain rule that made it, None for a leaf. `_inputs` is what the rule was given, Tensors, arrays and
-    numbers, in order; it is empty once the graph was released. `_options` are the rule's options. A node is younger
-    than its inputs: `_age` grows with every node that is made.
+    numbers, in order; None once the graph was released. `_options` are the rule's options. A node is younger than its
+    inputs: `_age` grows with every node that is made.
     """
 
     __slots__ = (
@@ -56,9 +56,9 @@ class Node:
         "name",
     )
     _age: int
-    _backward: Any  # a Backward; None for a leaf, and once the graph was released
+    _backward: Any  # a Backward; None for a leaf and once the graph was released
     _data: "np.ndarray[Any, Any] | np.generic"  # a scalar is what NumPy gives for results of no axes
-    _inputs: tuple[Any, ...]
+    _inputs: tuple[Any, ...] | None
     _options: Options
     _requires_grad: bool
     _rule: Rule | None
@@ -272,6 +272,7 @@ def walk(
             if d_output is not None:
                 gradients = (_backward_of_tensors(node) if create_graph else node._backward)(d_output)
                 inputs = node._inputs
+                assert inputs is not None
                 if type(gradients) is not tuple or len(gradients) != len(inputs):
                     raise _broken_word(node._rule, inputs, gradients)
                 for x, gradient in zip(inputs, gradients, strict=False):  # strict costs, and was checked
@@ -281,8 +282,7 @@ def walk(
                         known = sums.get(x)
                         sums[x] = gradient if known is None else known + gradient  # not +=: rules may share arrays
             if not retain_graph:
-                node._backward = None
-                node._inputs = ()
+                node._backward = node._inputs = None
     return found
 
 
@@ -292,7 +292,8 @@ def _youngest_last(root: Node, oldest: int) -> list[Node]:
     stack = [root]
     while stack:
         node = stack.pop()
-        if node._backward is None and node._rule is not None:
+        if node._inputs is None:
+            assert node._rule is not None
             raise GradientError(
                 f"backward: the graph was released by an earlier backward, at {node._rule.__name__}."
                 " Pass retain_graph=True to the earlier one, or compute the tensor again"
@@ -307,6 +308,7 @@ def _youngest_last(root: Node, oldest: int) -> list[Node]:
 def _backward_of_tensors(node: Node) -> Backward:
     """The node's `backward` again, but made of Tensors: from a call of the rule on Tensors."""
     assert node._rule is not None
+    assert node._inputs is not None
     inputs = [x._data if isinstance(x, Node) and not x._requires_grad else x for x in node._inputs]
     return node._rule(*inputs, **node._options)[1]
 
@@ -343,6 +345,7 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
 
 def _wrong_shape(gradient: Array, x: Node, node: Node) -> GradientError:
     assert node._rule is not None
+    assert node._inputs is not None
     spec = parameters(node._rule)
     place = next(i for i, given in enumerate(node._inputs) if given is x)
     name = f"{spec.arrays[0]}[{place}]" if spec.variadic else spec.arrays[place]

@@ -4,7 +4,7 @@ Nothing is computed here. Operators, methods and NumPy's own functions (through 
 `__array_function__`) all lead to the rule of the same name.
 
 What a picture of the graph needs stands in three attributes of every Tensor: `_rule`, the plain rule that made it, or
-None for a leaf; `_inputs`, the Tensors, arrays and numbers that the rule was given, empty once the graph was
+None for a leaf; `_inputs`, the Tensors, arrays and numbers that the rule was given, or None once the graph was
 released; `_options`, the rule's keyword options.
 """
 
