@@ -63,10 +63,12 @@ from tinyattn.functions import (
     var,
     where,
 )
+from tinyattn.graph import Graph, graph
 from tinyattn.tensor import Tensor, tensor
 
 __all__ = [
     "GradientError",
+    "Graph",
     "Tensor",
     "absolute",
     "add",
@@ -83,6 +85,7 @@ __all__ = [
     "expand_dims",
     "gelu",
     "grad",
+    "graph",
     "hessian",
     "jacobian",
     "jvp",

@@ -1,0 +1,129 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pygraphviz
+import pytest
+
+import tinyattn as ta
+from tinyattn.graph.dot import to_dot
+from tinyattn.graph.trace import trace
+
+ROOT = Path(__file__).parents[2]
+
+
+def dot_of(tensor):
+    return to_dot(trace(tensor, {}))
+
+
+@pytest.fixture
+def loss():
+    x = ta.tensor([[1.0, 2.0]], name="x")
+    weight = ta.tensor([[3.0], [4.0]], requires_grad=True, name="weight")
+    loss = (x @ weight * 0.5).sum(axis=0)
+    loss.name = "loss"
+    loss.backward(retain_graph=True)
+    return loss
+
+
+def test_graphviz_reads_the_nodes_and_edges_that_are_there(loss):
+    graph = pygraphviz.AGraph(string=dot_of(loss))
+    assert graph.nodes() == ["n0", "n1", "n2", "n3", "n4", "n5"]
+    assert sorted(graph.edges()) == [("n0", "n2"), ("n1", "n2"), ("n2", "n4"), ("n3", "n4"), ("n4", "n5")]
+
+
+def test_a_label_tells_rule_options_name_shape_dtype_value_and_gradient(loss):
+    labels = [node.attr["label"] for node in pygraphviz.AGraph(string=dot_of(loss)).nodes_iter()]
+    _, weight, _, constant, _, total = labels
+    for told in ("<B>sum</B>", "axis=0", "<I>loss</I>", "(1,) float64", "value", "5.5"):
+        assert told in total
+    assert "gradient" not in total
+    for told in ("<B>weight</B>", "<I>parameter</I>", "(2, 1)", "gradient", "0.5<BR", "1<BR"):
+        assert told in weight
+    assert "<B>0.5</B>" in constant
+    assert "value" not in constant  # it stands in the title
+
+
+def test_columns_of_a_matrix_line_up():
+    x = ta.tensor([[1.0, -20.0], [-300.0, 4.0]], requires_grad=True)
+    assert "&#160;&#160;&#160;1&#160;-20<BR" in dot_of(+x)
+    assert "-300&#160;&#160;&#160;4<BR" in dot_of(+x)
+
+
+def test_kinds_differ_in_shape_and_word_and_not_in_colour_alone(loss):
+    graph = pygraphviz.AGraph(string=dot_of(loss))
+    attributes = [graph.get_node(f"n{i}").attr for i in range(4)]  # input, parameter, operation, constant
+    assert len({(node["shape"], node["peripheries"]) for node in attributes}) == 4
+    assert len({node["fillcolor"] for node in attributes}) == 4
+    assert ["input" in node["label"] for node in attributes] == [True, False, False, False]
+    assert ["parameter" in node["label"] for node in attributes] == [False, True, False, False]
+    assert ["constant" in node["label"] for node in attributes] == [False, False, False, True]
+
+
+def test_arrows_that_carry_no_gradient_are_dashed_and_the_picture_says_so(loss):
+    graph = pygraphviz.AGraph(string=dot_of(loss))
+    dashed = {edge for edge in graph.edges() if graph.get_edge(*edge).attr["style"] == "dashed"}
+    assert dashed == {("n0", "n2"), ("n3", "n4")}
+    assert "dashed" in graph.graph_attr["label"]
+    x = ta.tensor(1.0, requires_grad=True)
+    assert "dashed" not in dot_of(x * x)
+
+
+def test_arguments_are_told_apart_where_there_are_several(loss):
+    graph = pygraphviz.AGraph(string=dot_of(loss))
+    assert [graph.get_edge("n0", "n2").attr["label"], graph.get_edge("n1", "n2").attr["label"]] == [" x", " y"]
+    assert not graph.get_edge("n4", "n5").attr["label"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<script>alert(1)</script>",
+        "</B></TD>",
+        'a "quoted" & <b>bold</b> \\n \\',
+        "nul \x00 tab \t line \n end",
+        "naïve θ 🙂 \ud800",
+        ">]; evil [label=<",
+        "x" * 1000,
+    ],
+)
+def test_names_are_text_whatever_they_hold(name):
+    x = ta.tensor([1.0], requires_grad=True, name=name)
+    y = x * 2.0
+    y.name = name
+    graph = pygraphviz.AGraph(string=dot_of(y))
+    assert graph.nodes() == ["n0", "n1", "n2"]
+    svg = graph.draw(format="svg", prog="dot").decode()
+    assert "<script" not in svg
+    assert "evil" not in graph.nodes()
+    assert all(len(line) < 1500 for line in dot_of(y).splitlines())
+
+
+SCRIPT = """
+import numpy as np, tinyattn as ta
+rng = np.random.default_rng(0)
+block = ta.nn.TransformerBlock(6, 2, rng=rng)
+loss = block(ta.tensor(rng.normal(size=(1, 3, 6)), name="x")).sum()
+print(ta.graph(loss, names=dict(block.named_parameters())).to_dot())
+"""
+
+
+def test_the_same_model_gives_the_same_bytes_in_another_process():
+    def in_process(seed):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", SCRIPT]
+        return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=True).stdout
+
+    first = in_process("1")
+    assert b"attention.w_query" in first
+    assert first == in_process("2")
+
+
+@pytest.mark.slow
+def test_a_chain_of_100_000_nodes():
+    x = ta.tensor(np.float64(1), requires_grad=True)
+    for _ in range(100_000):
+        x = -x
+    assert dot_of(x).count("->") == 100_000

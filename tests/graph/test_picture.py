@@ -1,0 +1,94 @@
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+import tinyattn as ta
+
+
+@pytest.fixture
+def graph(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", "")  # pygraphviz draws, on every machine
+    x = ta.tensor([3.0, 4.0], requires_grad=True, name="x")
+    return ta.graph((x * x).sum())
+
+
+@pytest.fixture
+def no_engine(monkeypatch, graph):
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [("x.svg", b"<?xml"), ("x.png", b"\x89PNG"), ("x.pdf", b"%PDF"), ("x.dot", b"digraph"), ("X.SVG", b"<?xml")],
+)
+def test_saved_in_the_format_of_the_ending(graph, tmp_path, name, start):
+    path = tmp_path / name
+    assert graph.save(str(path)) == path
+    assert path.read_bytes().startswith(start)
+    assert list(tmp_path.iterdir()) == [path]  # nothing else is left behind
+
+
+def test_the_saved_dot_is_to_dot(graph, tmp_path):
+    assert graph.save(tmp_path / "x.dot").read_text(encoding="utf-8") == graph.to_dot()
+
+
+def test_the_svg_shows_what_was_computed(graph, tmp_path):
+    svg = ElementTree.parse(graph.save(tmp_path / "x.svg"))
+    words = {text.strip() for text in svg.getroot().itertext()}
+    assert {"multiply", "sum", "x", "parameter", "25"} <= words
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x", "svg", "x.svg.txt", "x.html"])
+def test_another_ending_is_refused(graph, tmp_path, name):
+    with pytest.raises(ValueError, match=r"must end with one of \.svg, \.png, \.pdf, \.dot"):
+        graph.save(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder_is_told(graph, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere"):
+        graph.save(tmp_path / "nowhere" / "x.svg")
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(graph, tmp_path, no_engine):
+    path = tmp_path / "x.svg"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="needs an engine"):
+        graph.save(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_in_the_way_leaves_nothing_behind(graph, tmp_path):
+    path = tmp_path / "x.svg"
+    path.mkdir()
+    with pytest.raises(OSError, match=r"x\.svg"):
+        graph.save(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_dot_and_text_need_no_engine(graph, tmp_path, no_engine):
+    assert "multiply" in graph.save(tmp_path / "x.dot").read_text()
+    assert "multiply" in str(graph)
+
+
+def test_notebooks_get_an_svg(graph):
+    assert "<svg" in graph._repr_svg_()
+
+
+def test_notebooks_without_an_engine_get_a_line_and_a_warning(graph, no_engine):
+    with pytest.warns(UserWarning, match="needs an engine"):
+        assert graph._repr_svg_() is None
+    assert repr(graph) == "<Graph: 2 operations, 1 parameter>"
+
+
+def test_names_for_the_picture():
+    x = ta.tensor([3.0], requires_grad=True)
+    assert "parameter weight" in str(ta.graph(x * 2.0, names={"weight": x}))
+
+
+@pytest.mark.parametrize("thing", [3.0, [1.0], None, "loss"])
+def test_only_tensors_have_graphs(thing):
+    with pytest.raises(TypeError, match=f"graph: needs a Tensor; got {type(thing).__name__}"):
+        ta.graph(thing)
