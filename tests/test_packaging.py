@@ -28,8 +28,11 @@ def test_import_loads_nothing_heavy():
 
 def test_the_face_keeps_its_functions_whatever_is_imported():
     # `ta.graph` and the package tinyattn.graph share a name; loading the package must not hide the function.
-    code = "import tinyattn as ta, tinyattn.graph, tinyattn.gradcheck, tinyattn.tensor, tinyattn.cli;"
-    assert run("-c", code + "print(callable(ta.graph), callable(ta.gradcheck), callable(ta.tensor))").split() == ["True"] * 3
+    code = """
+import tinyattn as ta, tinyattn.graph, tinyattn.gradcheck, tinyattn.tensor, tinyattn.cli
+print(callable(ta.graph), callable(ta.gradcheck), callable(ta.tensor))
+"""
+    assert run("-c", code).split() == ["True", "True", "True"]
 
 
 @pytest.mark.slow
