@@ -26,13 +26,22 @@ class MultiHeadAttention(Module):
     ((5, 6), (2, 5, 5))
     """
 
-    def __init__(self, d_model: int, n_heads: int, *, bias: bool = False, rng: Seed = None, dtype: Any = np.float32) -> None:
-        """Raises `ValueError` where `n_heads` doesn't divide `d_model`."""
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        bias: bool = False,
+        scale: float | None = None,
+        rng: Seed = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        """`scale` takes the place of 1/√d_k. Raises `ValueError` where `n_heads` doesn't divide `d_model`."""
         if n_heads < 1 or d_model % n_heads:
             raise ValueError(f"MultiHeadAttention: n_heads must divide d_model; got n_heads {n_heads} and d_model {d_model}")
         rng = np.random.default_rng(rng)
         bound = (6 / (d_model + d_model)) ** 0.5
-        self.n_heads = n_heads
+        self.n_heads, self.scale = n_heads, scale
         self.w_query, self.w_key, self.w_value, self.w_output = (
             uniform(rng, (d_model, d_model), bound, dtype) for _ in range(4)
         )
@@ -64,6 +73,7 @@ class MultiHeadAttention(Module):
             self._split(linear(value, self.w_value, self.b_value)),
             mask=_for_heads(mask, query),
             causal=causal,
+            scale=self.scale,
             return_weights=return_weights,
         )
         heads, weights = mixed if isinstance(mixed, tuple) else (mixed, None)
