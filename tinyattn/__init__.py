@@ -63,12 +63,14 @@ from tinyattn.functions import (
     var,
     where,
 )
+from tinyattn.gradcheck import Report, gradcheck
 from tinyattn.graph import Graph, graph
 from tinyattn.tensor import Tensor, tensor
 
 __all__ = [
     "GradientError",
     "Graph",
+    "Report",
     "Tensor",
     "absolute",
     "add",
@@ -85,6 +87,7 @@ __all__ = [
     "expand_dims",
     "gelu",
     "grad",
+    "gradcheck",
     "graph",
     "hessian",
     "jacobian",

@@ -1,0 +1,613 @@
+"""Floor 2: what the checker looks at. Samples of every rule, and wrong backwards that it has to catch.
+
+    SAMPLES["softmax"](rng)     → Samples: arrays and options on which the witnesses have to agree
+    FAULTS["softmax_without_row_sum"]   → a Fault: the rule that it should be, the mistake, the function
+
+Lengths of axes are distinct primes, so that no wrong transpose fits by chance. Values keep clear of kinks and ties,
+where a derivative has two sides and differences see both.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from tinyattn.rules import attention as attention_rules
+from tinyattn.rules import elementwise, losses, normalization, products, reductions, selection
+from tinyattn.rules import softmax as softmax_rules
+from tinyattn.rules.registry import Array, Gradients, Result
+
+Vector: TypeAlias = "np.ndarray[Any, Any]"
+Rng: TypeAlias = np.random.Generator
+
+
+class Sample(NamedTuple):
+    """Something to call a rule with. Floating arrays are differentiated; the others are there for the call."""
+
+    about: str
+    arrays: tuple[Any, ...]
+    options: Mapping[str, Any] = MappingProxyType({})
+    analytic: bool = True  # whether complex numbers can go through, for the complex step
+
+
+class Fault(NamedTuple):
+    """A rule with a mistake in its backward."""
+
+    rule: str  # the name of the one that it should be
+    mistake: str
+    function: Callable[..., Result]
+
+
+Sampler: TypeAlias = Callable[[Rng], Iterable[Sample]]
+
+SAMPLES: dict[str, Sampler] = {}
+FAULTS: dict[str, Fault] = {}
+
+
+def samples_of(*rules: str) -> Callable[[Sampler], Sampler]:
+    """Make a function the source of samples for these rules."""
+
+    def register(sampler: Sampler) -> Sampler:
+        SAMPLES.update(dict.fromkeys(rules, sampler))
+        return sampler
+
+    return register
+
+
+def clear_of_zero(rng: Rng, *shape: int) -> Vector:
+    """Numbers of either sign, none of them near 0."""
+    signs: Vector = rng.choice([-1.0, 1.0], shape)
+    return signs * rng.uniform(0.3, 2.0, shape)
+
+
+def all_different(rng: Rng, *shape: int) -> Vector:
+    """Numbers of which no two are near each other."""
+    n = math.prod(shape)
+    numbers: Vector = (rng.permutation(n) - 0.4 * n) / n**0.5
+    return numbers.reshape(shape)
+
+
+# -------------------------------------------------------------------------------------- elementwise, activations
+
+
+@samples_of("positive", "negative", "square", "exp", "tanh", "sin", "cos", "sigmoid", "silu", "gelu")
+def _one_number(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a number", (rng.normal(),))
+    yield Sample("a stack", (rng.normal(size=(2, 3, 5)),))
+
+
+@samples_of("log", "sqrt")
+def _one_positive_number(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a matrix", (rng.uniform(0.5, 3.0, (3, 5)),))
+
+
+@samples_of("relu")
+def _one_number_with_a_kink(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a matrix", (clear_of_zero(rng, 3, 5),))
+
+
+@samples_of("absolute")
+def _one_number_with_a_sign(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a matrix", (clear_of_zero(rng, 3, 5),), analytic=False)
+
+
+@samples_of("astype")
+def _one_number_of_a_type(rng: Rng) -> Iterable[Sample]:
+    yield Sample("float64", (rng.normal(size=(3, 5)),), {"dtype": np.float64}, analytic=False)
+
+
+@samples_of("add", "subtract", "multiply")
+def _two_numbers(rng: Rng) -> Iterable[Sample]:
+    yield Sample("one shape", (rng.normal(size=(3, 5)), rng.normal(size=(3, 5))))
+    yield Sample("a row", (rng.normal(size=(2, 3, 5)), rng.normal(size=5)))
+    yield Sample("a column and a row", (rng.normal(size=(3, 1)), rng.normal(size=(1, 5))))
+    yield Sample("a number", (rng.normal(), rng.normal(size=(3, 5))))
+
+
+@samples_of("divide")
+def _numerator_and_denominator(rng: Rng) -> Iterable[Sample]:
+    yield Sample("one shape", (rng.normal(size=(3, 5)), clear_of_zero(rng, 3, 5)))
+    yield Sample("a column and a row", (rng.normal(size=(3, 1)), clear_of_zero(rng, 2, 1, 5)))
+
+
+@samples_of("power")
+def _base_and_exponent(rng: Rng) -> Iterable[Sample]:
+    base = rng.uniform(0.5, 2.0, (3, 5))
+    yield Sample("arrays", (base, rng.normal(size=5)))
+    yield Sample("an exponent among zeros", (base, np.array([0.0, 1.0, 2.0, 0.0, -1.0])))
+    yield from (Sample(f"exponent {exponent}", (clear_of_zero(rng, 3, 5), exponent)) for exponent in (2, 3, -1))
+    yield Sample("exponent 0.5", (base, 0.5))
+
+
+@samples_of("maximum", "minimum")
+def _two_numbers_apart(rng: Rng) -> Iterable[Sample]:
+    numbers = all_different(rng, 23)
+    yield Sample("a matrix and a row", (numbers[:15].reshape(3, 5), numbers[15:20]))
+    yield Sample("a column and a row", (numbers[:3].reshape(3, 1), numbers[3:8]))
+
+
+@samples_of("where")
+def _condition_and_two_numbers(rng: Rng) -> Iterable[Sample]:
+    yield Sample("one shape", (rng.random((3, 5)) < 0.5, rng.normal(size=(3, 5)), rng.normal(size=(3, 5))))
+    yield Sample("a row of conditions", (np.arange(5) % 2 == 0, rng.normal(size=(2, 3, 1)), rng.normal()))
+
+
+# -------------------------------------------------------------------------------------------- reductions, shapes
+
+
+def _axes(x: Vector) -> Iterable[Sample]:
+    yield Sample("all axes", (x,))
+    yield Sample("axis 0", (x,), {"axis": 0})
+    yield Sample("axis −1, kept", (x,), {"axis": -1, "keepdims": True})
+    yield Sample("axes 0 and −1", (x,), {"axis": (0, -1)})
+    yield Sample("all axes, kept", (x,), {"keepdims": True})
+
+
+@samples_of("sum", "mean", "logsumexp")
+def _reduced(rng: Rng) -> Iterable[Sample]:
+    return _axes(rng.normal(size=(2, 3, 5)))
+
+
+@samples_of("var")
+def _spread(rng: Rng) -> Iterable[Sample]:
+    x = rng.normal(size=(2, 3, 5))
+    yield from _axes(x)
+    yield Sample("ddof 1", (x,), {"axis": (1, 2), "ddof": 1})
+
+
+@samples_of("max", "min")
+def _extremes(rng: Rng) -> Iterable[Sample]:
+    return _axes(all_different(rng, 2, 3, 5))
+
+
+@samples_of("reshape")
+def _reshaped(rng: Rng) -> Iterable[Sample]:
+    yield Sample("split and joined", (rng.normal(size=(2, 15)),), {"shape": (10, 3)})
+    yield Sample("−1", (rng.normal(size=(2, 3, 5)),), {"shape": (5, -1)})
+
+
+@samples_of("transpose")
+def _transposed(rng: Rng) -> Iterable[Sample]:
+    yield Sample("reversed", (rng.normal(size=(2, 3, 5)),))
+    yield Sample("a cycle", (rng.normal(size=(2, 3, 5)),), {"axes": (1, -1, 0)})
+
+
+@samples_of("swapaxes")
+def _swapped(rng: Rng) -> Iterable[Sample]:
+    yield Sample("first and last", (rng.normal(size=(2, 3, 5)),), {"axis1": 0, "axis2": -1})
+
+
+@samples_of("expand_dims")
+def _expanded(rng: Rng) -> Iterable[Sample]:
+    yield Sample("last", (rng.normal(size=(3, 5)),), {"axis": -1})
+    yield Sample("two", (rng.normal(size=(3, 5)),), {"axis": (0, 2)})
+
+
+@samples_of("squeeze")
+def _squeezed(rng: Rng) -> Iterable[Sample]:
+    yield Sample("all", (rng.normal(size=(1, 3, 1, 5)),))
+    yield Sample("one", (rng.normal(size=(1, 3, 1, 5)),), {"axis": 2})
+
+
+@samples_of("broadcast_to")
+def _broadcast(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a row", (rng.normal(size=5),), {"shape": (2, 3, 5)})
+    yield Sample("an axis of length 1", (rng.normal(size=(3, 1)),), {"shape": (3, 5)})
+
+
+@samples_of("concatenate")
+def _joined(rng: Rng) -> Iterable[Sample]:
+    yield Sample("axis 0", (rng.normal(size=(2, 5)), rng.normal(size=(3, 5))))
+    yield Sample("axis −1", (rng.normal(size=(3, 2)), rng.normal(size=(3, 5)), rng.normal(size=(3, 7))), {"axis": -1})
+
+
+@samples_of("stack")
+def _stacked(rng: Rng) -> Iterable[Sample]:
+    yield Sample("axis 0", (rng.normal(size=(3, 5)), rng.normal(size=(3, 5))))
+    yield Sample("axis −1", tuple(rng.normal(size=(3, 5)) for _ in range(7)), {"axis": -1})
+
+
+# ----------------------------------------------------------------------------------------------------- selection
+
+
+@samples_of("index")
+def _indexed(rng: Rng) -> Iterable[Sample]:
+    keys = {
+        "an integer": -2,
+        "slices": (slice(None, None, -1), slice(1, None, 2)),
+        "None and Ellipsis": (..., None, 3),
+        "a mask": rng.random((3, 7)) < 0.5,
+        "a mask of one axis": (slice(None), rng.random(7) < 0.5),
+        "repeated integers": np.array([[2, 0, 2], [-1, 1, 2]]),
+        "two arrays": (np.array([2, 0, 2]), np.array([1, -1, 1])),
+        "arrays and slices": (np.array([[1], [2]]), slice(2, 5), np.array([0, 0, 4])),
+    }
+    for about, key in keys.items():
+        yield Sample(about, (rng.normal(size=(3, 7, 5)),), {"key": key})
+
+
+@samples_of("scatter")
+def _scattered(rng: Rng) -> Iterable[Sample]:
+    rows = np.array([[1, 1, 6], [0, 1, -1]])
+    yield Sample("rows, repeated", (rng.normal(size=(2, 3, 5)),), {"key": rows, "shape": (7, 5)})
+    yield Sample("a slice", (rng.normal(size=(3, 2)),), {"key": (..., slice(None, None, 3)), "shape": (3, 5)})
+
+
+@samples_of("embedding")
+def _embedded(rng: Rng) -> Iterable[Sample]:
+    yield Sample("repeated ids", (rng.normal(size=(7, 5)), np.array([[2, 2, 6], [0, 5, 2]])))
+
+
+# ------------------------------------------------------------------------------------------------------ products
+
+
+@samples_of("matmul")
+def _factors(rng: Rng) -> Iterable[Sample]:
+    shapes = {
+        "matrices": ((3, 5), (5, 7)),
+        "stacks": ((2, 3, 5), (2, 5, 7)),
+        "stacks that broadcast": ((2, 1, 3, 5), (11, 5, 7)),
+        "a stack by a matrix": ((2, 3, 5), (5, 7)),
+        "a matrix by a stack": ((3, 5), (2, 5, 7)),
+        "vectors": ((5,), (5,)),
+        "a vector by a stack": ((5,), (2, 5, 7)),
+        "a stack by a vector": ((2, 3, 5), (5,)),
+    }
+    for about, (left, right) in shapes.items():
+        yield Sample(about, (rng.normal(size=left), rng.normal(size=right)))
+
+
+@samples_of("linear")
+def _weighted(rng: Rng) -> Iterable[Sample]:
+    weight, bias = rng.normal(size=(5, 7)), rng.normal(size=7)
+    yield Sample("a stack", (rng.normal(size=(2, 3, 5)), weight, bias))
+    yield Sample("a vector", (rng.normal(size=5), weight, bias))
+    yield Sample("without bias", (rng.normal(size=(3, 5)), weight, None))
+
+
+# ---------------------------------------------------------------------------------------- softmax, norms, losses
+
+
+@samples_of("softmax", "log_softmax")
+def _scored(rng: Rng) -> Iterable[Sample]:
+    yield Sample("last axis", (rng.normal(size=(3, 5)),))
+    yield Sample("axis 1 of 3", (rng.normal(size=(2, 3, 5)),), {"axis": 1})
+    yield Sample("far from zero", (rng.normal(size=(3, 5)) + 1000.0,))
+
+
+@samples_of("layer_norm")
+def _normed(rng: Rng) -> Iterable[Sample]:
+    x, weight, bias = rng.normal(size=(2, 3, 5)), rng.normal(size=5), rng.normal(size=5)
+    yield Sample("weight and bias", (x, weight, bias))
+    yield Sample("neither", (x, None, None))
+    yield Sample("a large ε", (x, weight, bias), {"eps": 0.5})
+
+
+@samples_of("rms_norm")
+def _scaled(rng: Rng) -> Iterable[Sample]:
+    x, weight = rng.normal(size=(2, 3, 5)), rng.normal(size=5)
+    yield Sample("weight", (x, weight))
+    yield Sample("none, a large ε", (x, None), {"eps": 0.5})
+
+
+@samples_of("cross_entropy")
+def _classified(rng: Rng) -> Iterable[Sample]:
+    scores, targets = rng.normal(size=(2, 3, 5)), rng.integers(5, size=(2, 3))
+    for reduction in ("mean", "sum", "none"):
+        yield Sample(reduction, (scores, targets), {"reduction": reduction})
+    yield Sample("one row", (scores[0, 0], targets[0, 0]))
+
+
+@samples_of("mse_loss")
+def _predicted(rng: Rng) -> Iterable[Sample]:
+    for reduction in ("mean", "sum", "none"):
+        yield Sample(reduction, (rng.normal(size=(3, 5)), rng.normal(size=(3, 5))), {"reduction": reduction})
+
+
+# ----------------------------------------------------------------------------------------------------- attention
+
+
+def _attended(rng: Rng) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Of 3 queries and 7 keys, with d_k 5 and d_v 11 in 2 heads: about → (query, key, value, bias) and options."""
+    query, key, value = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 7, 5)), rng.normal(size=(2, 7, 11))
+    mask = rng.random((3, 7)) < 0.5
+    mask[1] = False  # a query that may attend to nothing
+    mask[0, 0] = mask[2, 1] = True
+    per_head = np.stack([mask, ~mask])
+    return {
+        "plain": ((query, key, value, None), {}),
+        "bias and scale": ((query, key, value, rng.normal(size=(3, 7))), {"scale": 0.3}),
+        "causal": ((query, key, value, None), {"causal": True}),
+        "causal, more queries than keys": ((key, query, value[:, :3], None), {"causal": True}),
+        "masked": ((query, key, value, rng.normal(size=7)), {"mask": mask}),
+        "masked by head, causal": ((query, key, value, None), {"mask": per_head, "causal": True}),
+        "one key for all heads": ((query, key[:1], value[:1], rng.normal(size=(2, 1, 1))), {"mask": mask}),
+    }
+
+
+@samples_of("attention")
+def _mixed(rng: Rng) -> Iterable[Sample]:
+    return [Sample(about, arrays, options) for about, (arrays, options) in _attended(rng).items()]
+
+
+@samples_of("attention_weights")
+def _matched(rng: Rng) -> Iterable[Sample]:
+    return [Sample(about, (q, k, bias), options) for about, ((q, k, _, bias), options) in _attended(rng).items()]
+
+
+# ------------------------------------------------------------------------------------------------ planted faults
+
+
+def fault(rule: str) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Put a rule on show whose forward is right, and whose backward isn't. Its docstring tells the mistake."""
+
+    def register(function: Callable[..., Result]) -> Callable[..., Result]:
+        FAULTS[function.__name__] = Fault(rule, inspect.getdoc(function) or "", function)
+        return function
+
+    return register
+
+
+@fault("softmax")
+def softmax_without_row_sum(scores: Array, *, axis: int = -1) -> Result:
+    """The row sum of (softmax.3) is dropped."""
+    weights, _ = softmax_rules.softmax(scores, axis=axis)
+    return weights, lambda d_weights: (weights * d_weights,)
+
+
+@fault("softmax")
+def softmax_diagonal_only(scores: Array, *, axis: int = -1) -> Result:
+    """Only the diagonal of the Jacobian is used, w (1 − w)."""
+    weights, _ = softmax_rules.softmax(scores, axis=axis)
+    return weights, lambda d_weights: (weights * (1 - weights) * d_weights,)
+
+
+@fault("softmax")
+def softmax_wrong_axis(scores: Array, *, axis: int = -1) -> Result:
+    """The sum runs over another axis than the softmax."""
+    weights, _ = softmax_rules.softmax(scores, axis=axis)
+    return weights, lambda d: (weights * (d - (weights * d).sum(axis=axis - 1, keepdims=True)),)
+
+
+@fault("softmax")
+def softmax_mean_for_sum(scores: Array, *, axis: int = -1) -> Result:
+    """A mean stands where the sum belongs."""
+    weights, _ = softmax_rules.softmax(scores, axis=axis)
+    return weights, lambda d: (weights * (d - (weights * d).mean(axis=axis, keepdims=True)),)
+
+
+@fault("softmax")
+def softmax_zero(scores: Array, *, axis: int = -1) -> Result:
+    """It is zero, which a cotangent of ones takes for right."""
+    weights, _ = softmax_rules.softmax(scores, axis=axis)
+    return weights, lambda d_weights: (d_weights * 0.0,)
+
+
+@fault("log_softmax")
+def log_softmax_without_weights(scores: Array, *, axis: int = -1) -> Result:
+    """The weights' part is dropped."""
+    return softmax_rules.log_softmax(scores, axis=axis)[0], lambda d_output: (d_output,)
+
+
+@fault("log_softmax")
+def log_softmax_as_softmax(scores: Array, *, axis: int = -1) -> Result:
+    """It is the gradient of softmax."""
+    return softmax_rules.log_softmax(scores, axis=axis)[0], softmax_rules.softmax(scores, axis=axis)[1]
+
+
+@fault("logsumexp")
+def logsumexp_not_divided(x: Array, axis: Any = None, *, keepdims: bool = False) -> Result:
+    """The exponentials aren't divided by their sum."""
+    output, _ = reductions.logsumexp(x, axis, keepdims=keepdims)
+    return output, lambda d_output: (reductions.restore(d_output, x.shape, axis) * np.exp(x),)
+
+
+@fault("layer_norm")
+def layer_norm_constant_mean(x: Array, weight: Array = None, bias: Array = None, *, eps: float = 1e-5) -> Result:
+    """The mean is taken for a constant."""
+    output, right = normalization.layer_norm(x, weight, bias, eps=eps)
+    scale = 1 / np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+    normed = (x - x.mean(axis=-1, keepdims=True)) * scale
+
+    def backward(d_output: Array) -> Gradients:
+        d_normed = d_output if weight is None else d_output * weight
+        return scale * (d_normed - normed * (d_normed * normed).mean(axis=-1, keepdims=True)), *right(d_output)[1:]
+
+    return output, backward
+
+
+@fault("layer_norm")
+def layer_norm_constant_variance(x: Array, weight: Array = None, bias: Array = None, *, eps: float = 1e-5) -> Result:
+    """The variance is taken for a constant."""
+    output, right = normalization.layer_norm(x, weight, bias, eps=eps)
+    scale = 1 / np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+
+    def backward(d_output: Array) -> Gradients:
+        d_normed = d_output if weight is None else d_output * weight
+        return scale * (d_normed - d_normed.mean(axis=-1, keepdims=True)), *right(d_output)[1:]
+
+    return output, backward
+
+
+@fault("layer_norm")
+def layer_norm_weight_without_input(x: Array, weight: Array = None, bias: Array = None, *, eps: float = 1e-5) -> Result:
+    """The weight's gradient forgets the normed input."""
+    output, right = normalization.layer_norm(x, weight, bias, eps=eps)
+
+    def backward(d_output: Array) -> Gradients:
+        d_x, d_weight, d_bias = right(d_output)
+        return d_x, None if d_weight is None else d_output, d_bias
+
+    return output, backward
+
+
+@fault("rms_norm")
+def rms_norm_constant_scale(x: Array, weight: Array = None, *, eps: float = 1e-5) -> Result:
+    """The scale is taken for a constant."""
+    output, right = normalization.rms_norm(x, weight, eps=eps)
+    scale = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+    return output, lambda d: (d * scale * (1.0 if weight is None else weight), *right(d)[1:])
+
+
+@fault("cross_entropy")
+def cross_entropy_not_divided(scores: Array, targets: Array, *, reduction: str = "mean") -> Result:
+    """The mean isn't divided by n."""
+    output, _ = losses.cross_entropy(scores, targets, reduction=reduction)
+    as_sum = "sum" if reduction == "mean" else reduction
+    return output, losses.cross_entropy(scores, targets, reduction=as_sum)[1]
+
+
+@fault("cross_entropy")
+def cross_entropy_without_targets(scores: Array, targets: Array, *, reduction: str = "mean") -> Result:
+    """The one-hot targets aren't taken off the weights."""
+    output, _ = losses.cross_entropy(scores, targets, reduction=reduction)
+    n = targets.size if reduction == "mean" else 1
+    return output, lambda d: (softmax_rules.softmax(scores)[0] * d[..., None] / n, None)
+
+
+@fault("cross_entropy")
+def cross_entropy_wrong_sign(scores: Array, targets: Array, *, reduction: str = "mean") -> Result:
+    """The sign is wrong."""
+    output, right = losses.cross_entropy(scores, targets, reduction=reduction)
+    return output, lambda d_output: (-right(d_output)[0], None)
+
+
+@fault("attention")
+def attention_query_unscaled(query: Array, key: Array, value: Array, bias: Array = None, **options: Any) -> Result:
+    """1/√d_k is missing in the query's gradient."""
+    output, right = attention_rules.attention(query, key, value, bias, **options)
+    scale = options.get("scale") or query.shape[-1] ** -0.5
+
+    def backward(d_output: Array) -> Gradients:
+        d_query, *others = right(d_output)
+        return d_query / scale, *others
+
+    return output, backward
+
+
+@fault("attention")
+def attention_value_severed(query: Array, key: Array, value: Array, bias: Array = None, **options: Any) -> Result:
+    """The value's branch is severed."""
+    output, right = attention_rules.attention(query, key, value, bias, **options)
+
+    def backward(d_output: Array) -> Gradients:
+        d_query, d_key, _, d_bias = right(d_output)
+        return d_query, d_key, None, d_bias
+
+    return output, backward
+
+
+@fault("attention")
+def attention_heads_swapped(query: Array, key: Array, value: Array, bias: Array = None, **options: Any) -> Result:
+    """The heads are swapped in the key's gradient."""
+    output, right = attention_rules.attention(query, key, value, bias, **options)
+
+    def backward(d_output: Array) -> Gradients:
+        d_query, d_key, d_value, d_bias = right(d_output)
+        return d_query, d_key[::-1], d_value, d_bias
+
+    return output, backward
+
+
+@fault("attention")
+def attention_mask_forgotten(query: Array, key: Array, value: Array, bias: Array = None, **options: Any) -> Result:
+    """The mask is forgotten on the way back."""
+    output, _ = attention_rules.attention(query, key, value, bias, **options)
+    return output, attention_rules.attention(query, key, value, bias, scale=options.get("scale"))[1]
+
+
+@fault("attention")
+def attention_without_row_sum(query: Array, key: Array, value: Array, bias: Array = None, **options: Any) -> Result:
+    """The softmax's row sum is dropped."""
+    output, right = attention_rules.attention(query, key, value, bias, **options)
+    weights, _ = attention_rules.attention_weights(query, key, bias, **options)
+    scale = options.get("scale") or query.shape[-1] ** -0.5
+
+    def backward(d_output: Array) -> Gradients:
+        d_scores = weights * (d_output @ value.swapaxes(-1, -2))
+        d_query, d_key = d_scores @ key * scale, d_scores.swapaxes(-1, -2) @ query * scale
+        return d_query, d_key, right(d_output)[2], None if bias is None else d_scores
+
+    return output, backward
+
+
+@fault("attention_weights")
+def attention_weights_key_transposed(query: Array, key: Array, bias: Array = None, **options: Any) -> Result:
+    """The key's gradient is filled in transposed."""
+    weights, right = attention_rules.attention_weights(query, key, bias, **options)
+
+    def backward(d_weights: Array) -> Gradients:
+        d_query, d_key, d_bias = right(d_weights)
+        return d_query, d_key.swapaxes(-1, -2).reshape(d_key.shape), d_bias
+
+    return weights, backward
+
+
+@fault("matmul")
+def matmul_factors_swapped(x: Array, y: Array) -> Result:
+    """The two gradients have changed places."""
+    output, right = products.matmul(x, y)
+    return output, lambda d_output: right(d_output)[::-1]
+
+
+@fault("linear")
+def linear_bias_mean(x: Array, weight: Array, bias: Array = None) -> Result:
+    """The bias gets the mean over the rows, not the sum."""
+    output, right = products.linear(x, weight, bias)
+
+    def backward(d_output: Array) -> Gradients:
+        d_x, d_weight, d_bias = right(d_output)
+        return d_x, d_weight, None if d_bias is None else d_bias / (x.size // x.shape[-1])
+
+    return output, backward
+
+
+@fault("embedding")
+def embedding_last_wins(weight: Array, ids: Array) -> Result:
+    """A repeated id keeps its last gradient only."""
+    def backward(d_output: Array) -> Gradients:
+        d_weight = np.zeros_like(weight)
+        d_weight[ids] = d_output
+        return d_weight, None
+
+    return selection.embedding(weight, ids)[0], backward
+
+
+@fault("mean")
+def mean_as_sum(x: Array, axis: Any = None, *, keepdims: bool = False) -> Result:
+    """It is the gradient of the sum."""
+    return reductions.mean(x, axis, keepdims=keepdims)[0], reductions.sum(x, axis, keepdims=keepdims)[1]
+
+
+@fault("max")
+def max_everybody_wins(x: Array, axis: Any = None, *, keepdims: bool = False) -> Result:
+    """Everybody wins."""
+    return reductions.max(x, axis, keepdims=keepdims)[0], reductions.sum(x, axis, keepdims=keepdims)[1]
+
+
+@fault("divide")
+def divide_wrong_sign(x: Array, y: Array) -> Result:
+    """The denominator's gradient has the wrong sign."""
+    return x / y, lambda d_output: (d_output / y, d_output * x / (y * y))
+
+
+@fault("where")
+def where_both_sides(condition: Array, x: Array, y: Array) -> Result:
+    """Both sides get everything."""
+    return elementwise.where(condition, x, y)[0], lambda d_output: (None, d_output, d_output)
+
+
+@fault("tanh")
+def tanh_not_squared(x: Array) -> Result:
+    """1 − y stands where 1 − y² belongs."""
+    output = np.tanh(x)
+    return output, lambda d_output: (d_output * (1 - output),)
+
+
+@fault("exp")
+def exp_nan(x: Array) -> Result:
+    """It is NaN."""
+    return np.exp(x), lambda d_output: (d_output * np.nan,)
