@@ -41,6 +41,8 @@ TOGETHER = [{"engine", "tensor", "functions", "derivatives"}, {"gradcheck", "gal
 NUMPY_ONLY = {"rules", "by_hand"}
 # What a demo may import beside `tinyattn` itself.
 PUBLIC = {"by_hand", "nn", "optim"}
+# The underscores of a NamedTuple keep its methods apart from its fields; they aren't private.
+OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
 
 
 class Import(NamedTuple):
@@ -125,7 +127,7 @@ def outside_faults(package: Path) -> list[str]:
 
 def is_private(node: ast.Attribute) -> bool:
     """Whether it is an underscore name of another object, or goes through a module as in `ta.engine.apply`."""
-    underscore = node.attr.startswith("_") and not node.attr.endswith("__")
+    underscore = node.attr.startswith("_") and not node.attr.endswith("__") and node.attr not in OF_NAMED_TUPLES
     own = isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
     owner = ast.unparse(node.value)
     return (underscore and not own) or owner in {f"ta.{place}" for place in FLOORS.keys() - PUBLIC}
@@ -199,9 +201,7 @@ UPWARD = [
 @pytest.mark.parametrize(("place", "source"), UPWARD)
 def test_a_planted_upward_import_is_caught(copy, place, source):
     plant(copy, f"tinyattn/{place}", source)
-    faults = upward_faults(copy / "tinyattn")
-    assert len(faults) == 1
-    assert faults[0].startswith(f"tinyattn/{place}:")
+    assert [fault.partition(":")[0] for fault in upward_faults(copy / "tinyattn")] == [f"tinyattn/{place}"]
 
 
 DOWNWARD = [
@@ -253,4 +253,5 @@ def test_a_planted_import_of_another_project(copy, place, source, caught):
 )
 def test_a_demo_that_reaches_past_the_face(copy, source, caught):
     plant(copy, "demos/planted.py", source)
-    assert len(demo_faults(copy / "demos")) == caught
+    faults = [fault for fault in demo_faults(copy / "demos") if fault.startswith("demos/planted.py")]
+    assert len(faults) == caught

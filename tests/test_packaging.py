@@ -13,8 +13,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def run(*arguments: str, cwd: Path = ROOT) -> str:
-    done = subprocess.run([sys.executable, *arguments], cwd=cwd, capture_output=True, text=True)
+def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> str:
+    given = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | environment
+    done = subprocess.run([sys.executable, *arguments], cwd=cwd, env=given, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -71,10 +72,9 @@ def test_wheel_carries_the_package_and_nothing_else(tmp_path):
     needs = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
     assert [need.split()[1].split(">")[0] for need in needs] == ["numpy", "graphviz"]
 
-    # It also runs: the command, from the wheel alone, away from the checkout.
+    # And it runs from the wheel alone, away from the checkout.
     target = tmp_path / "installed"
     run("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target), str(wheel))
-    away = {**os.environ, "PYTHONPATH": str(target)}
-    done = subprocess.run([sys.executable, "-c", "import tinyattn; print(tinyattn.__file__)"], cwd=tmp_path, env=away,
-                          capture_output=True, text=True)  # fmt: skip
-    assert Path(done.stdout.strip()).is_relative_to(target)
+    place = run("-c", "import tinyattn; print(tinyattn.__file__)", cwd=tmp_path, PYTHONPATH=str(target))
+    assert Path(place.strip()).is_relative_to(target)
+    assert "gradients agree" in run("-m", "tinyattn", "gradcheck", "exp", cwd=tmp_path, PYTHONPATH=str(target))

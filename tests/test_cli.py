@@ -1,0 +1,180 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyattn import cli
+from tinyattn.gallery import SAMPLES
+from tinyattn.rules.registry import RULES
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs the command; gives its exit status, standard output and standard error."""
+
+    def run(*arguments):
+        try:
+            status = cli.main(arguments)
+        except SystemExit as leaving:  # argparse
+            status = leaving.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def plant(monkeypatch):
+    """Puts a softmax into the table whose gradient is off by a factor."""
+    right = RULES["softmax"]
+
+    def plant(factor):
+        def softmax(scores, *, axis=-1):
+            output, backward = right(scores, axis=axis)
+            return output, lambda d_output: (backward(d_output)[0] * factor,)
+
+        monkeypatch.setitem(RULES, "softmax", softmax)
+
+    return plant
+
+
+def rows(table):
+    return {line.split()[0]: line.split()[1:] for line in table.splitlines()}
+
+
+def test_every_rule_has_a_row_with_its_errors(run):
+    status, out, err = run("gradcheck")
+    assert (status, err) == (0, "")
+    table = rows(out)
+    assert set(SAMPLES) <= set(table)
+    assert out.splitlines()[-1] == f"{len(SAMPLES)} rules: all gradients agree"
+    samples, numeric, complex_step, tape = table["softmax"]
+    assert int(samples) >= 1
+    assert 0 < float(numeric) < 1e-6
+    assert 0 < float(complex_step) < 1e-12
+    assert 0 < float(tape) < 1e-12
+    assert table["exp"][-1] == "-"  # a primitive, composed of nothing smaller
+
+
+def test_columns_line_up(run):
+    _, out, _ = run("gradcheck", "softmax", "attention_weights", "exp")
+    assert len({len(line) for line in out.splitlines()[:-1]}) == 1
+
+
+def test_chosen_rules_in_the_order_asked_for(run):
+    _, out, _ = run("gradcheck", "tanh", "exp")
+    assert [line.split()[0] for line in out.splitlines()] == ["rule", "tanh", "exp", "2"]
+    assert run("gradcheck", "exp")[1].endswith("1 rule: all gradients agree\n")
+
+
+def test_a_wrong_rule_fails_and_is_shown(run, plant):
+    plant(1.001)
+    status, out, err = run("gradcheck", "exp", "softmax")
+    assert (status, err) == (1, "")
+    _, exp, softmax = (line.split() for line in out.splitlines()[:3])
+    assert softmax[-1] == "FAILED"
+    assert float(softmax[2]) == pytest.approx(0.001, rel=0.1)
+    assert exp[-1] != "FAILED"
+    assert "2 rules: 1 FAILED" in out
+    assert "WRONG" in out  # the report, with the numbers of both sides
+
+
+def test_json(run):
+    status, out, _ = run("gradcheck", "softmax", "exp", "--json", "--seed", "3")
+    told = json.loads(out)
+    assert (status, told["seed"], told["ok"]) == (0, 3, True)
+    softmax, exp = told["rules"]
+    assert list(softmax) == ["rule", "samples", "error_numeric", "error_complex", "error_tape", "ok"]
+    assert (softmax["rule"], softmax["ok"]) == ("softmax", True)
+    assert 0 < softmax["error_numeric"] < 1e-6
+    assert exp["error_tape"] is None
+
+
+def test_json_of_a_failure_is_json_too(run, plant):
+    plant(np.nan)
+    status, out, _ = run("gradcheck", "softmax", "--json")
+    told = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert (status, told["ok"], told["rules"][0]["ok"]) == (1, False, False)
+    assert told["rules"][0]["error_numeric"] is None
+
+
+def test_a_seed_gives_the_same_table_and_another_seed_another(run):
+    first = run("gradcheck", "softmax", "--seed", "1")
+    assert run("gradcheck", "softmax", "--seed", "1") == first
+    assert run("gradcheck", "softmax", "--seed", "2") != first
+    row = first[1].splitlines()[1].split()
+    assert rows(run("gradcheck", "exp", "softmax", "--seed", "1")[1])["softmax"] == row[1:]  # whatever stands beside it
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("gradcheck", "sofmax"), "tinyattn gradcheck: there is no rule 'sofmax'; did you mean 'softmax'?\n"),
+        (("gradcheck", "zzz"), "tinyattn gradcheck: there is no rule 'zzz'; `tinyattn gradcheck` lists them all\n"),
+        (("gradcheck", "exp", ""), "tinyattn gradcheck: there is no rule ''; `tinyattn gradcheck` lists them all\n"),
+    ],
+)
+def test_an_unknown_rule_is_answered_with_one_line(run, arguments, told):
+    assert run(*arguments) == (2, "", told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("gradcheck", "--seed", "-1"), "a seed is a whole number, 0 or more; got '-1'"),
+        (("gradcheck", "--seed", "two"), "got 'two'"),
+        (("gradchek",), "invalid choice: 'gradchek'"),
+        (("--nonsense",), "--nonsense"),
+    ],
+)
+def test_other_mistakes_are_told(run, arguments, told):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert told in err
+
+
+def test_help_names_the_commands_and_is_what_a_bare_call_prints(run):
+    status, out, err = run("--help")
+    assert (status, err) == (0, "")
+    assert "gradcheck" in out
+    assert run() == (0, out, "")
+    assert "--seed" in run("gradcheck", "--help")[1]
+
+
+def test_version_is_the_one_in_setup_cfg(run):
+    declared = next(line for line in (ROOT / "setup.cfg").read_text().splitlines() if line.startswith("version"))
+    assert run("--version") == (0, f"tinyattn {declared.split()[-1]}\n", "")
+
+
+def test_a_checkout_that_is_not_installed_has_a_version_line_too(run, monkeypatch):
+    from importlib import metadata
+
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert run("--version") == (0, "tinyattn (not installed)\n", "")
+
+
+def test_ctrl_c_ends_quietly(run, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "check_rule", interrupted)
+    assert run("gradcheck") == (130, "", "")
+
+
+@pytest.mark.parametrize("arguments", [["gradcheck"], ["--help"]])
+def test_a_closed_pipe_ends_quietly(arguments):
+    reader, writer = os.pipe()
+    os.close(reader)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with os.fdopen(writer) as closed:
+        command = [sys.executable, "-m", "tinyattn", *arguments]
+        done = subprocess.run(command, cwd=ROOT, env=buffered, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
