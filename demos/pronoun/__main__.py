@@ -6,6 +6,7 @@ NEEDED = ("matplotlib", "rich", "safetensors")
 
 
 def start() -> int:
+    """Run the command, if what it needs is installed."""
     try:
         from demos.pronoun.command import main
     except ModuleNotFoundError as error:
@@ -17,4 +18,7 @@ def start() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(start())
+    try:
+        sys.exit(start())
+    except KeyboardInterrupt:  # before there was anything to interrupt
+        sys.exit(130)

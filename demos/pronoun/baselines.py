@@ -24,9 +24,10 @@ class MeanPooling(ta.nn.Module):
         self.value = ta.nn.Linear(d_model, d_model, bias=False, rng=rng, dtype=dtype)
         self.output = ta.nn.Linear(d_model, d_model, bias=False, rng=rng, dtype=dtype)
 
-    def forward(self, asked, keys, values, *, mask):
-        weights = (mask / mask.sum(axis=-1, keepdims=True)).astype(values.dtype)[:, 0]  # (batch, 1, n)
-        return self.output(weights @ self.value(values))  # the same for every place of `asked`
+    def forward(self, asked, keys, values, *, mask, return_weights=False):
+        weights = (mask / mask.sum(axis=-1, keepdims=True)).astype(values.dtype)  # (batch, 1, 1, n)
+        update = self.output(weights[:, 0] @ self.value(values))  # (batch, 1, d_model): the same for all of `asked`
+        return (update, ta.tensor(weights)) if return_weights else update
 
 
 class BagOfWords(ta.nn.Module):

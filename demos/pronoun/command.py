@@ -142,8 +142,8 @@ def _train(options: argparse.Namespace) -> None:
     settings, data = run.settings, run.data
     n_parameters = sum(array.size for array in run.arrays.values())
     console.print(
-        f"{n_parameters:,} parameters; {len(data.corpus.train):,} sentences to learn from, "
-        f"{len(data.corpus.heldout):,} held out; seed {settings.seed}, backprop by {settings.backprop}"
+        f"{n_parameters:,} parameters, {len(data.corpus.train):,} sentences to learn from, "
+        f"{len(data.corpus.heldout):,} held out.\nSeed {settings.seed}, backprop by {settings.backprop}.\n"
     )
     errors = check_gradients(settings, data)
     console.print(display.gradient_table(errors))
@@ -153,7 +153,8 @@ def _train(options: argparse.Namespace) -> None:
     _write_results(options.out, run, findings, errors)
     _tell(console, run, findings, options.baselines)
     console.print(f"Trained in {run.seconds:.1f} s. Model, metrics and pictures: {options.out}/", soft_wrap=True)
-    console.print('Ask it: python -m demos.pronoun resolve "The cat sat on the mat because it was soft."')
+    model = "" if options.out == OUT else f" --model {options.out / 'model.safetensors'}"
+    console.print(f'Ask it: {PROGRAM} resolve "The cat sat on the mat because it was soft."{model}', soft_wrap=True)
 
 
 def _start(options: argparse.Namespace) -> Run:

@@ -36,7 +36,7 @@ NOUNS = {
 }
 BARKERS = ("dog", "fox", "puppy")
 KIND_OF = {noun: kind for kind, nouns in NOUNS.items() for noun in nouns}
-PRONOUN_OF = {kind: "it" for kind in NOUNS} | {"men": "he", "women": "she", "people": "they"}
+PRONOUN_OF = dict.fromkeys(NOUNS, "it") | {"men": "he", "women": "she", "people": "they"}
 PRONOUNS = ("it", "he", "she", "they", "that")
 
 DEGREES = ("too", "so", "very")

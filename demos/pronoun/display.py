@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -62,17 +63,23 @@ class Watcher:
             left = (run.settings.steps - run.step) / rate
             self.console.print(
                 f"step {run.step:>5}/{run.settings.steps}  loss {loss:.3f}  held-out {self._accuracy(run)}  "
-                f"{left:3.0f} s left  {self._where_it_looks(run).plain}"
+                f"{self._most(run)}  {left:3.0f} s left"
             )
 
     def _accuracy(self, run: Run) -> str:
         return f"{run.log[-1].heldout_accuracy:.3f}" if run.log else "-"
 
+    def _weights(self, run: Run) -> np.ndarray:
+        """From `it` to each word, in the last layer's head that is most decided."""
+        heads = run.read(self.tokens, self.place)[1][-1][0]
+        return heads[heads.max(axis=1).argmax()]
+
+    def _most(self, run: Run) -> str:
+        weights = self._weights(run)
+        return f"it → {self.words[weights.argmax()]} {weights.max():.2f}"
+
     def _where_it_looks(self, run: Run) -> Text:
-        weights = run.read(self.tokens, self.place)[1][-1][0]  # (n_heads, n) of the last layer
-        best = weights[weights.max(axis=1).argmax()]
-        top = int(best.argmax())
-        return shaded(self.words, best) + Text(f"   it → {self.words[top]} {best[top]:.2f}")
+        return Text(" ").join([shaded(self.words, self._weights(run)), Text(f"  {self._most(run)}")])
 
 
 def shaded(words: Sequence[str], weights: np.ndarray) -> Text:
@@ -101,40 +108,46 @@ def weight_lines(words: Sequence[str], weights: np.ndarray) -> list[str]:
     return [f"{word:<{width}}  {w:.3f} {bar(w)}".rstrip() for word, w in zip(words, weights, strict=True)]
 
 
-def gradient_table(errors: GradientErrors) -> Table:
-    """What the three witnesses say of each other before the first step."""
-    table = Table(title="The gradient of every parameter, by hand, against")
-    for name, justify in (("witness", "left"), ("largest relative error", "right"), ("in", "left")):
-        table.add_column(name, justify=justify)
-    table.add_row("the tape", f"{errors.tape:.1e}", errors.tape_at)
-    sample = f"central differences ({errors.n_sampled} numbers of each)"
-    table.add_row(sample, f"{errors.numeric:.1e}", errors.numeric_at)
+def _table(first_column: str, *numbers: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first_column, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right")
     return table
 
 
-def accuracy_table(rows: Sequence[tuple[str, Findings]]) -> Table:
+def _titled(title: str, table: Table) -> Group:
+    return Group(Text(title, style="bold"), table)
+
+
+def gradient_table(errors: GradientErrors) -> Group:
+    """What the three witnesses say of each other before the first step."""
+    table = _table("witness", "largest relative error")
+    table.add_column("in")
+    table.add_row("the tape", f"{errors.tape:.1e}", errors.tape_at)
+    table.add_row("central differences", f"{errors.numeric:.1e}", errors.numeric_at)
+    title = f"The gradient of every parameter by hand, against two witnesses (differences: {errors.n_sampled} of each)"
+    return _titled(title, table)
+
+
+def accuracy_table(rows: Sequence[tuple[str, Findings]]) -> Group:
     """Models beside each other, all counted on the same held-out sentences."""
-    table = Table(title="Held-out sentences answered right")
-    table.add_column("model")
-    for name in ("all", "same kind", "minimal pairs", "swaps", "on antecedent", "more than rival"):
-        table.add_column(name, justify="right")
+    table = _table("model", "all", "same kind", "pairs", "swaps", "weight", "> rival")
     for name, found in rows:
         best = found.best_head
         looks = (f"{best.antecedent:.3f}", f"{best.over_rival:.3f}") if best else ("", "")
         accuracies = (found.heldout, found.same_kind, found.minimal_pairs, found.swaps)
         table.add_row(name, *(f"{value:.3f}" for value in accuracies), *looks)
-    return table
+    return _titled("Held-out sentences answered right; the best head's weight on the antecedent", table)
 
 
-def looks_table(looks: Sequence[Looks]) -> Table:
+def looks_table(looks: Sequence[Looks]) -> Group:
     """Each head of each layer: how much of its weight goes from the pronoun to either noun."""
-    table = Table(title="Where the pronoun looks, mean over held-out sentences")
-    for name in ("layer", "head", "on antecedent", "on rival", "more than rival"):
-        table.add_column(name, justify="right")
+    table = _table("layer", "head", "on antecedent", "on rival", "> rival")
     for look in looks:
         numbers = (f"{value:.3f}" for value in (look.antecedent, look.rival, look.over_rival))
         table.add_row(str(look.layer), str(look.head), *numbers)
-    return table
+    return _titled("Where the pronoun looks, mean over held-out sentences", table)
 
 
 def candidates(words: Sequence[str]) -> list[int]:

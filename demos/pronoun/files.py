@@ -34,7 +34,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def save_arrays(path: Path, kind: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
     """One safetensors file: the arrays, and `metadata` as JSON in its header."""
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # safetensors wants C order
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # safetensors takes that for granted
     header = {"format": FORMAT, "kind": kind, **{key: json.dumps(value) for key, value in metadata.items()}}
     write_whole(path, safetensors.numpy.save(whole, header))
 
@@ -42,11 +42,11 @@ def save_arrays(path: Path, kind: str, arrays: Mapping[str, np.ndarray], metadat
 def load_arrays(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and metadata that `save_arrays` wrote as the same `kind`; `FileError` for anything else."""
     if not path.is_file():
-        raise FileError(f"{path}: there is no such file")
+        raise FileError(f"{path}: {'this is a folder' if path.is_dir() else 'there is no such file'}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             header = dict(file.metadata() or {})
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise FileError(f"{path}: not a whole safetensors file ({error})") from error
     if (header.pop("format", None), header.pop("kind", None)) != (FORMAT, kind):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from demos.pronoun.corpus import KIND_OF, PRONOUNS
+from demos.pronoun.corpus import PRONOUNS
 from demos.pronoun.display import candidates, weight_lines
 from demos.pronoun.evaluation import Reader
 from demos.pronoun.files import FileError, load_arrays
@@ -57,7 +57,7 @@ class Resolver:
         if not any(word in PRONOUNS for word in words):
             raise SentenceError(f"there is no pronoun in the sentence; the model knows {', '.join(PRONOUNS)}")
         if not candidates(words):
-            raise SentenceError(f"there is no noun that the pronoun could mean; known are {', '.join(KIND_OF)}")
+            raise SentenceError("there is no noun that the pronoun could mean; try cat, box or nurse")
         return words
 
     def resolve(self, sentence: str) -> dict[str, Any]:
@@ -78,6 +78,7 @@ class Resolver:
                 {
                     "pronoun": words[place],
                     "place": place,
+                    "antecedent": words[ranked[0]],
                     "nouns": [
                         {"noun": words[p], "place": p, "probability": float(probabilities[tokens[row, p]])}
                         for p in ranked
@@ -92,7 +93,7 @@ class Resolver:
 def as_text(result: dict[str, Any]) -> str:
     """First a line for each pronoun, then for each the weights and the runner-up."""
     answers = result["answers"]
-    lines = [f"{answer['pronoun']} → {answer['nouns'][0]['noun']}" for answer in answers]
+    lines = [f"{answer['pronoun']} → {answer['antecedent']}" for answer in answers]
     for answer in answers:
         first, *others = answer["nouns"]
         runner_up = f"; runner-up {others[0]['noun']} {others[0]['probability']:.3f}" if others else ""

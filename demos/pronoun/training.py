@@ -109,9 +109,10 @@ class Run:
         self.save(checkpoint)
         while self.step < self.settings.steps:
             started = time.perf_counter()
-            loss, rate = self.take_step()
-            if not math.isfinite(loss):
-                raise TrainingError(f"the loss became {loss} in step {self.step}: try a smaller --rate")
+            with np.errstate(over="ignore", invalid="ignore"):  # looked at next
+                loss, rate = self.take_step()
+            if not (math.isfinite(loss) and all(np.isfinite(array).all() for array in self.arrays.values())):
+                raise TrainingError(f"step {self.step} led to numbers that are not finite: try a smaller --rate")
             if self.step % LOG_EVERY == 0 or self.step == self.settings.steps:
                 accuracy = self.data.exam.accuracy(self.read, 300)
                 self.seconds += time.perf_counter() - started
