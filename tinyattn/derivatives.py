@@ -1,7 +1,8 @@
 """Floor 1: derivatives as functions of functions.
 
-Each takes a function of arrays and gives one that differentiates it: the function is called with Tensors, and what comes
-out is walked back. Arguments may be arrays, numbers, lists or Tensors; results are Tensors. They nest, to any order.
+Each takes a function of arrays and gives one that differentiates it: the function is called with Tensors, and what
+comes out is walked back. Arguments may be arrays, numbers, lists or Tensors; results are Tensors. They nest, to any
+order.
 """
 
 import functools

@@ -350,7 +350,7 @@ def _wrong_shape(gradient: Array, x: Node, node: Node) -> GradientError:
     place = next(i for i, given in enumerate(node._inputs) if given is x)
     name = f"{spec.arrays[0]}[{place}]" if spec.variadic else spec.arrays[place]
     return GradientError(
-        f"{node._rule.__name__}: backward gave {name}, whose shape is {x._data.shape}, a gradient of shape {gradient.shape}"
+        f"{node._rule.__name__}: backward gave {name}, of shape {x._data.shape}, a gradient of shape {gradient.shape}"
     )
 
 

@@ -1,7 +1,8 @@
 """Floor 1: the functions of the face, each the rule of its name lifted to Tensors.
 
 They take Tensors, arrays, lists and numbers, mixed at will, and give a Tensor where any of these is one, a plain array
-otherwise. Names, arguments and broadcasting are NumPy's where NumPy has the function; `np.exp(tensor)` is the same call.
+otherwise. Names, arguments and broadcasting are NumPy's where NumPy has the function: `np.exp(tensor)` is the same
+call.
 """
 
 from collections.abc import Callable
@@ -139,9 +140,9 @@ def attention(
 
     softmax(Q Kᵀ / √d_k + bias) V, over the keys that the mask allows
 
-    query (..., n_queries, d_k), key (..., n_keys, d_k), value (..., n_keys, d_v), output (..., n_queries, d_v). `mask` is
-    boolean, True = may attend, and `bias` is added to the scores; both broadcast to (..., n_queries, n_keys). `causal`
-    lines the last query up with the last key and hides later ones. `scale` takes the place of 1/√d_k. With
+    query (..., n_queries, d_k), key (..., n_keys, d_k), value (..., n_keys, d_v), output (..., n_queries, d_v). `mask`
+    is boolean, True = may attend, and `bias` is added to the scores; both broadcast to (..., n_queries, n_keys).
+    `causal` lines the last query up with the last key and hides later ones. `scale` takes the place of 1/√d_k. With
     `return_weights` the result is (output, weights), the weights (..., n_queries, n_keys).
 
     A query that may attend to nothing gives zeros, with zero gradients. What stands in keys and values that are masked,
@@ -166,9 +167,9 @@ def attention(
 def rule(function: Callable[P, Result]) -> Callable[P, Tensor]:
     """Make a function of Tensors out of a NumPy function `arrays -> (output, backward)`.
 
-    The function computes its output, and returns with it a `backward` that turns the gradient of the output into a tuple
-    of gradients, one for each parameter before `*`. Those after it are options. Written with NumPy's functions and
-    without writing into arrays, it has derivatives of every order. Raises `ValueError` where the name is taken by another.
+    The function computes its output, and returns with it a `backward` that turns the gradient of the output into a
+    tuple of gradients, one for each parameter before `*`; those after it are options. If it uses NumPy's functions and
+    writes into no array, it has derivatives of every order. Raises `ValueError` where another rule has its name.
 
     >>> @rule
     ... def cube(x):

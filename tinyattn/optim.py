@@ -31,8 +31,9 @@ class Optimizer:
         if not self.parameters:
             raise ValueError(f"{name}: there is no parameter that requires a gradient")
         dtype = self.parameters[0].dtype
-        if any(parameter.dtype != dtype for parameter in self.parameters):
-            raise TypeError(f"{name}: parameters must share one dtype; got {sorted({str(p.dtype) for p in self.parameters})}")
+        others = {str(parameter.dtype) for parameter in self.parameters} - {str(dtype)}
+        if others:
+            raise TypeError(f"{name}: parameters must share one dtype; got {dtype} and {', '.join(sorted(others))}")
         size = sum(parameter.size for parameter in self.parameters)
         self._gradient, self._change = np.zeros(size, dtype), np.zeros(size, dtype)
         self._state = {key: np.zeros(size, dtype) for key in state}
@@ -62,7 +63,7 @@ class Optimizer:
         return {"steps": np.array(self.steps), **{key: value.copy() for key, value in self._state.items()}}
 
     def load_state_dict(self, state: Mapping[str, Vector]) -> None:
-        """Go on from a saved state, to the bit. Raises `ValueError` where it doesn't fit, before anything is written."""
+        """Go on from a saved state, to the bit. Raises `ValueError` for one that doesn't fit, and writes nothing."""
         expected = {"steps": np.array(self.steps), **self._state}
         shapes = {key: value.shape for key, value in expected.items()}
         given = {key: np.shape(value) for key, value in state.items()}
@@ -205,7 +206,7 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     return norm
 
 
-# -------------------------------------------------------------------------------------------------- schedules: step → rate
+# ---------------------------------------------------------------------------------------- schedules: step → rate
 
 
 def constant(rate: float) -> Schedule:

@@ -28,7 +28,7 @@ CONSTANT: Final = frozenset(
     shape ndim size zeros_like ones_like full_like empty_like array_equal allclose iscomplexobj isrealobj result_type
     array_repr array_str array2string may_share_memory shares_memory""".split()
 )
-"""NumPy's functions whose results have no gradient, or the gradient zero wherever they have one: they give plain arrays."""
+"""NumPy's functions whose results have no gradient, or zero wherever they have one: they give plain arrays."""
 
 
 
@@ -117,7 +117,7 @@ class Tensor(Node):
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if self._rule is not None:
-            raise engine.GradientError("requires_grad: only a leaf's can be set; use detach() for one that requires none")
+            raise engine.GradientError("requires_grad: only a leaf's can be set; detach() gives one that requires none")
         if value:
             _check_float(self._data)
         self._requires_grad = bool(value)
@@ -149,10 +149,10 @@ class Tensor(Node):
     def backward(self, gradient: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add the gradient of this Tensor to the `.grad` of every leaf that it was made of and that requires one.
 
-        `gradient` is that of some loss in this Tensor, of its shape; a Tensor of one element may leave it out, and starts
-        from 1. The graph is released on the way: a second backward through it raises `GradientError`, unless the first
-        had `retain_graph`. With `create_graph` the gradients have graphs themselves, and can be differentiated further
-        (they then hold on to the leaf whose `.grad` they are; `tinyattn.grad` makes no such cycle).
+        `gradient` is that of some loss in this Tensor, of its shape; a Tensor of one element may leave it out, and
+        starts from 1. The graph is released on the way: a second backward through it raises `GradientError`, unless the
+        first had `retain_graph`. With `create_graph` the gradients have graphs themselves, and can be differentiated
+        further (they then hold on to the leaf whose `.grad` they are; `tinyattn.grad` makes no such cycle).
 
         Raises `GradientError` where no gradient can be had, `ValueError` for one of another shape.
         """
@@ -270,15 +270,15 @@ class Tensor(Node):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
         if self._requires_grad:
             raise TypeError(
-                "a tensor that requires a gradient doesn't turn into an array by itself, since that would cut it off its"
-                " graph. Use .numpy() or .detach(); to join tensors, tinyattn.stack or tinyattn.concatenate"
+                "a tensor that requires a gradient isn't turned into an array silently, which would cut it off its graph."
+                " Use .numpy(); to join tensors, use tinyattn.stack or tinyattn.concatenate"
             )
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **given: Any) -> Any:
         if method != "__call__" or given:
             used = f".{method}" if method != "__call__" else "(..., " + ", ".join(f"{name}=" for name in given) + ")"
-            raise TypeError(f"np.{ufunc.__name__}{used} can't be recorded; use the plain function, np.{ufunc.__name__}(...)")
+            raise TypeError(f"np.{ufunc.__name__}{used} can't be recorded; np.{ufunc.__name__}(...) can")
         return _dispatch(ufunc.__name__, ufunc, inputs, given)
 
     def __array_function__(self, function: Any, types: Any, args: Any, given: Any) -> Any:

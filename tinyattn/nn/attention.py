@@ -16,8 +16,8 @@ class MultiHeadAttention(Module):
     head_h = attention(x_q W_q[h], x_k W_k[h], x_v W_v[h])           (multi_head.1)
     output = concatenate(head_1, …, head_H) W_o                      (multi_head.2)
 
-    W_q[h] is the h-th block of d_k = d_model / n_heads columns of `w_query` (d_model, d_model), and so on. They start as
-    in Glorot and Bengio 2010, uniform in ±√(6 / (d_in + d_out)); biases, if wanted, at zero. Vaswani et al. 2017,
+    W_q[h] is the h-th block of d_k = d_model / n_heads columns of `w_query` (d_model, d_model), and so on. They start
+    uniform in ±√(6 / (d_in + d_out)), as in Glorot and Bengio 2010; biases, if wanted, at zero. Vaswani et al. 2017,
     arXiv:1706.03762, section 3.2.2.
 
     >>> attend = MultiHeadAttention(6, 2, rng=0)
@@ -38,7 +38,7 @@ class MultiHeadAttention(Module):
     ) -> None:
         """`scale` takes the place of 1/√d_k. Raises `ValueError` where `n_heads` doesn't divide `d_model`."""
         if n_heads < 1 or d_model % n_heads:
-            raise ValueError(f"MultiHeadAttention: n_heads must divide d_model; got n_heads {n_heads} and d_model {d_model}")
+            raise ValueError(f"MultiHeadAttention: n_heads must divide d_model; got {n_heads} heads of {d_model}")
         rng = np.random.default_rng(rng)
         bound = (6 / (d_model + d_model)) ** 0.5
         self.n_heads, self.scale = n_heads, scale
@@ -59,11 +59,12 @@ class MultiHeadAttention(Module):
         causal: bool = False,
         return_weights: bool = False,
     ) -> Any:
-        """query (..., n_queries, d_model) → (..., n_queries, d_model); with the weights (..., n_heads, n_queries, n_keys).
+        """query (..., n_queries, d_model), key and value (..., n_keys, d_model) → (..., n_queries, d_model).
 
-        Without `key`, the queries attend to each other; `value` is `key` unless given. `mask`, True = may attend, holds
-        for every head: (n_queries, n_keys), or with the leading axes of the query; or for each, with the axis of heads
-        before the last two. (PyTorch's MultiheadAttention takes it the other way round, True = may not.)
+        Without `key`, the queries attend to each other; `value` is `key` unless given. `return_weights` gives
+        (output, weights), the weights (..., n_heads, n_queries, n_keys). `mask`, True = may attend, is (n_queries,
+        n_keys), with or without the leading axes of the query, and the same for all heads; or it has their axis, too,
+        before the last two. (In PyTorch's MultiheadAttention, True = may not.)
         """
         key = query if key is None else key
         value = key if value is None else value

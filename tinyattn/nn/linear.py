@@ -34,14 +34,16 @@ class Linear(Module):
 class Embedding(Module):
     """A row of learned numbers for each id.
 
-    ids (...) of integers in 0 … vocab_size − 1, output (..., d_model); weight (vocab_size, d_model), normal with standard
-    deviation `std` (PyTorch's is 1).
+    ids (...) of integers in 0 … vocab_size − 1, output (..., d_model); weight (vocab_size, d_model), which starts
+    normal with standard deviation `std`.
 
     >>> Embedding(7, 3, rng=0)([[1, 2], [3, 4]]).shape
     (2, 2, 3)
     """
 
-    def __init__(self, vocab_size: int, d_model: int, *, std: float = 1.0, rng: Seed = None, dtype: Any = np.float32) -> None:
+    def __init__(
+        self, vocab_size: int, d_model: int, *, std: float = 1.0, rng: Seed = None, dtype: Any = np.float32
+    ) -> None:
         """`rng` is a Generator or a seed."""
         self.weight = normal(np.random.default_rng(rng), (vocab_size, d_model), std, dtype)
 

@@ -91,12 +91,13 @@ class Module:
         return self.train(False)
 
     def __repr__(self) -> str:
-        own = {name: value for name, value in vars(self).items() if isinstance(value, Tensor | Module)}
-        told = ", ".join(f"{name} {value.shape}" for name, value in own.items() if isinstance(value, Tensor))
-        parts = "".join(
-            f"\n  {name}: " + repr(value).replace("\n", "\n  ") for name, value in own.items() if isinstance(value, Module)
-        )
-        return f"{type(self).__name__}({told}){parts}"
+        own = vars(self).items()
+        parameters = ", ".join(f"{name} {value.shape}" for name, value in own if isinstance(value, Tensor))
+        lines = [f"{type(self).__name__}({parameters})"]
+        for name, value in _walk(self, ""):
+            if isinstance(value, Module) and "." not in name:
+                lines += f"{name}: {value!r}".splitlines()
+        return "\n  ".join(lines)
 
 
 def _walk(value: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -61,10 +61,12 @@ class TransformerBlock(Module):
         self.norm_attention = norm(d_model, dtype=dtype)
         self.attention = MultiHeadAttention(d_model, n_heads, rng=rng, dtype=dtype)
         self.norm_mlp = norm(d_model, dtype=dtype)
-        self.mlp = Sequential(Linear(d_model, d_ff, rng=rng, dtype=dtype), activation, Linear(d_ff, d_model, rng=rng, dtype=dtype))
+        self.mlp = Sequential(
+            Linear(d_model, d_ff, rng=rng, dtype=dtype), activation, Linear(d_ff, d_model, rng=rng, dtype=dtype)
+        )
 
     def forward(self, x: Any, *, mask: Any = None, causal: bool = False, return_weights: bool = False) -> Any:
-        """X (..., n, d_model) → (..., n, d_model); with the weights (..., n_heads, n, n) of the attention, if wanted."""
+        """X (..., n, d_model) → (..., n, d_model), or (output, weights), the weights (..., n_heads, n, n)."""
         attended = self.attention(self.norm_attention(x), mask=mask, causal=causal, return_weights=return_weights)
         mixed, weights = attended if return_weights else (attended, None)
         h = x + mixed  # (block.1)

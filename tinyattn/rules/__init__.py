@@ -1,7 +1,7 @@
 """Floor 0: the derivative table. Every rule with its forward and its backward side by side; NumPy and nothing else.
 
-`registry` says what a rule is. The families, one short module each: `elementwise`, `activations`, `reductions`, `shapes`,
-`selection`, `products`, `softmax`, `normalization`, `losses`, `attention`.
+`registry` says what a rule is. The families, one short module each: `elementwise`, `activations`, `reductions`,
+`shapes`, `selection`, `products`, `softmax`, `normalization`, `losses`, `attention`.
 """
 
 from tinyattn.rules import (

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyattn.rules.reductions import total
 from tinyattn.rules.registry import Array, Gradients, Result, rule
 from tinyattn.rules.softmax import softmax
 
@@ -38,23 +39,24 @@ def attention(
     lines the last query up with the last key and hides later ones. `scale` takes the place of 1/√d_k.
 
     A query that may attend to nothing gives zeros, with zero gradients. What stands in keys and values that are masked,
-    NaN included, reaches neither output nor gradients. (PyTorch's `scaled_dot_product_attention` has `bias` as a float
-    `attn_mask`, and lines causal masks up at the first key.)
+    NaN included, reaches neither output nor gradients.
 
     >>> query, key = np.zeros((1, 2)), np.zeros((2, 2))
     >>> attention(query, key, np.array([[1.0], [3.0]]))[0]
     array([[2.]])
     """
+    allowed = _allowed(query, key, mask, causal)
     if value.ndim < 2 or value.shape[-2] != key.shape[-2]:
         raise ValueError(f"attention: key and value must share n_keys; got key {key.shape} and value {value.shape}")
-    weights, weights_backward = attention_weights(query, key, bias, mask=mask, causal=causal, scale=scale)
-    allowed = _allowed(query, key, mask, causal)
+    weights, weights_backward = _weights(query, key, bias, allowed, scale)  # (attention.1), (attention.2)
     output = _mix(weights, value, allowed)  # (attention.3)
 
     def backward(d_output: Array) -> Gradients:
-        d_value = _mix(weights.swapaxes(-1, -2), d_output, _transposed(allowed))  # d_v_j = Σ_i w_ij d_o_i   (attention.4)
-        with _quiet(allowed):
-            d_weights = d_output @ value.swapaxes(-1, -2)  # d_w_ij = d_o_i · v_j                            (attention.5)
+        # d_v_j  = Σ_i w_ij d_o_i                                    (attention.4)
+        # d_w_ij = d_o_i · v_j                                       (attention.5)
+        d_value = _mix(weights.swapaxes(-1, -2), d_output, _transposed(allowed))
+        with _garbage(allowed):
+            d_weights = d_output @ value.swapaxes(-1, -2)
         d_query, d_key, d_bias = weights_backward(d_weights)
         return d_query, d_key, d_value, d_bias
 
@@ -79,99 +81,111 @@ def attention_weights(
     array([[1. , 0. ],
            [0.5, 0.5]])
     """
-    _check(query, key, bias, mask)
-    allowed = _allowed(query, key, mask, causal)
+    return _weights(query, key, bias, _allowed(query, key, mask, causal), scale)
+
+
+def _weights(query: Array, key: Array, bias: Array, allowed: Array, scale: float | None) -> Result:
+    """(attention.1) and (attention.2), and back."""
+    _check_bias(bias, query.shape[-2], key.shape[-2])
     scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
-    scaled = query * scale  # cheaper than scaling the scores
-    with _quiet(allowed):
+    scaled = query * scale  # of fewer numbers than the scores have
+    with _garbage(allowed):
         dots = scaled @ key.swapaxes(-1, -2)
-    scores = dots if bias is None else dots + bias  # (attention.1)
-    weights = _masked_softmax(scores, allowed)
+    weights = _softmax(dots if bias is None else dots + bias, allowed)
 
     def backward(d_weights: Array) -> Gradients:
-        if allowed is not None:
-            d_weights = np.where(allowed, d_weights, 0.0)  # 0 · NaN is NaN: what is masked has to go before the sum
-        d_scores = weights * (d_weights - (weights * d_weights).sum(axis=-1, keepdims=True))  # (softmax.3)
-        if allowed is not None:
-            d_scores = np.where(allowed, d_scores, 0.0)  # and again, where the sum over an allowed NaN is NaN
-        d_scaled = _mix(d_scores, key, allowed)  # d_q_i = Σ_j d_s_ij k_j / √d_k                             (attention.6)
-        d_key = _mix(d_scores.swapaxes(-1, -2), scaled, _transposed(allowed))  # d_k_j = Σ_i d_s_ij q_i / √d_k (attention.7)
-        return d_scaled * scale, d_key, None if bias is None else d_scores
+        # d_s_ij = w_ij (d_w_ij − Σ_k w_ik d_w_ik)                   (softmax.3)
+        # d_q_i  = Σ_j d_s_ij k_j / √d_k                             (attention.6)
+        # d_k_j  = Σ_i d_s_ij q_i / √d_k                             (attention.7)
+        # d_b_ij = d_s_ij                                            (attention.8)
+        d_weights = _masked(d_weights, allowed)
+        d_scores = _masked(weights * (d_weights - total(weights * d_weights, axis=-1)), allowed)
+        d_query = _mix(d_scores, key, allowed) * scale
+        d_key = _mix(d_scores.swapaxes(-1, -2), scaled, _transposed(allowed))
+        return d_query, d_key, None if bias is None else d_scores
 
     return weights, backward
 
 
-def _masked_softmax(scores: Array, allowed: Array) -> Array:
+def _softmax(scores: Array, allowed: Array) -> Array:
     """(attention.2): a softmax over the allowed keys, and a row of zeros where there are none."""
     if scores.shape[-1] == 0:
         return scores
     if allowed is None:
         return softmax(scores)[0]
     visible = np.where(allowed, scores, -np.inf)
-    reaches = allowed.any(axis=-1, keepdims=True)
-    exp = np.exp(visible - np.where(reaches, np.max(visible, axis=-1, keepdims=True), 0.0))
-    return exp / np.where(reaches, exp.sum(axis=-1, keepdims=True), 1.0)
-
-
-def _mix(coefficients: Array, rows: Array, allowed: Array) -> Array:
-    """Σ_j c_ij r_j over the allowed pairs, where c is 0 on all others.
-
-    A matrix product does it, as long as every row is finite. One that isn't (0 · NaN is NaN) is left out of the product,
-    and added where it belongs.
-    """
-    if allowed is None:
-        return coefficients @ rows
-    finite = np.isfinite(rows).all(axis=-1)
-    if finite.all():
-        return coefficients @ rows
-    output = coefficients @ np.where(finite[..., None], rows, 0.0)
-    for j in np.flatnonzero(~finite.reshape(-1, finite.shape[-1]).all(axis=0)):
-        meets = allowed[..., j, None] & ~finite[..., j, None, None]
-        output = output + coefficients[..., j, None] * np.where(meets, rows[..., j, None, :], 0.0)
-    return output
+    any_visible = allowed.any(axis=-1, keepdims=True)
+    exp = np.exp(visible - np.where(any_visible, np.max(visible, axis=-1, keepdims=True), 0.0))
+    return exp / np.where(any_visible, total(exp, axis=-1), 1.0)
 
 
 def _allowed(query: Array, key: Array, mask: Array, causal: bool) -> Array:
-    """Which query may attend to which key, (..., n_queries, n_keys); None stands for everything."""
-    if not causal:
-        return None if mask is None else np.broadcast_to(mask, (*mask.shape[:-2], query.shape[-2], key.shape[-2]))
-    n_queries, n_keys = query.shape[-2], key.shape[-2]
-    earlier = np.tri(n_queries, n_keys, n_keys - n_queries, dtype=bool)
-    return earlier if mask is None else earlier & mask
-
-
-def _quiet(allowed: Array) -> AbstractContextManager[Any]:
-    """No warnings of 0 · ∞ where masked rows may hold anything: what comes of them is masked next."""
-    return contextlib.nullcontext() if allowed is None else np.errstate(invalid="ignore", over="ignore")
-
-
-def _transposed(allowed: Array) -> Array:
-    return None if allowed is None else allowed.swapaxes(-1, -2)
-
-
-def _check(query: Array, key: Array, bias: Array, mask: Array) -> None:
+    """Which query may attend to which key, (..., n_queries, n_keys); None where every one may attend to all."""
     got = f"got query {query.shape} and key {key.shape}"
     if query.ndim < 2 or key.ndim < 2:
         raise ValueError(f"attention: query and key need two axes at least, (..., length, d_k); {got}")
     if query.shape[-1] != key.shape[-1]:
         hint = " Is key transposed?" if query.shape[-1] == key.shape[-2] else ""
         raise ValueError(f"attention: query and key must share d_k; {got}.{hint}")
-    scores = (query.shape[-2], key.shape[-2])
+    n_queries, n_keys = query.shape[-2], key.shape[-2]
     if mask is not None:
         if mask.dtype != bool:
             raise TypeError(
                 f"attention: mask must be boolean, True = may attend; got {mask.dtype}."
-                " What is added to the scores goes in as bias"
+                " What is to be added to the scores goes in as bias="
             )
-        _check_pairs("mask", mask, scores)
-    if bias is not None:
-        if bias.dtype == bool:
-            raise TypeError("attention: bias is added to the scores; got booleans. Did you mean mask=?")
-        _check_pairs("bias", bias, scores)
+        _check_pairs("mask", mask, n_queries, n_keys)
+        mask = np.broadcast_to(mask, (*mask.shape[:-2], n_queries, n_keys))
+    if not causal:
+        return mask
+    not_later = np.tri(n_queries, n_keys, n_keys - n_queries, dtype=bool)
+    return not_later if mask is None else not_later & mask
 
 
-def _check_pairs(name: str, pairs: Array, scores: tuple[int, int]) -> None:
-    if any(n not in (1, expected) for n, expected in zip(pairs.shape[::-1], scores[::-1], strict=False)):
+def _check_bias(bias: Array, n_queries: int, n_keys: int) -> None:
+    if bias is None:
+        return
+    if bias.dtype == bool:
+        raise TypeError("attention: bias is added to the scores, and can't be boolean. Did you mean mask=?")
+    _check_pairs("bias", bias, n_queries, n_keys)
+
+
+def _check_pairs(name: str, pairs: Array, n_queries: int, n_keys: int) -> None:
+    expected = (n_queries, n_keys)[-pairs.ndim :] if pairs.ndim else ()
+    if any(n not in (1, m) for n, m in zip(pairs.shape[-2:], expected, strict=True)):
         raise ValueError(
-            f"attention: {name} must broadcast to (..., n_queries, n_keys) = (..., {scores[0]}, {scores[1]}); got {pairs.shape}"
+            f"attention: {name} must broadcast to (..., n_queries, n_keys), here (..., {n_queries}, {n_keys});"
+            f" got {pairs.shape}"
         )
+
+
+# What is masked may hold anything, and 0 · NaN is NaN: a weight of 0 doesn't hide what it's multiplied by.
+
+
+def _mix(coefficients: Array, rows: Array, allowed: Array) -> Array:
+    """Σ_j c_ij r_j over the allowed pairs, where c is 0 on all others.
+
+    One matrix product, if all rows are finite. A row that isn't is left out of it, and added where it is allowed.
+    """
+    if allowed is None or np.isfinite(rows).all():
+        return coefficients @ rows
+    finite = np.isfinite(rows).all(axis=-1)
+    output = coefficients @ np.where(finite[..., None], rows, 0.0)
+    for j in np.flatnonzero(~finite.reshape(-1, finite.shape[-1]).all(axis=0)):
+        meet = allowed[..., j, None] & ~finite[..., j, None, None]
+        output = output + coefficients[..., j, None] * np.where(meet, rows[..., j, None, :], 0.0)
+    return output
+
+
+def _masked(pairs: Array, allowed: Array) -> Array:
+    """0 where not allowed. What is finite there has or gets a factor 0 anyway, so that the pass can be saved."""
+    return pairs if allowed is None or np.isfinite(pairs).all() else np.where(allowed, pairs, 0.0)
+
+
+def _garbage(allowed: Array) -> AbstractContextManager[Any]:
+    """Don't warn of 0 · ∞ where masked rows take part in a product: what comes of them is masked after it."""
+    return contextlib.nullcontext() if allowed is None else np.errstate(invalid="ignore", over="ignore")
+
+
+def _transposed(allowed: Array) -> Array:
+    return None if allowed is None else allowed.swapaxes(-1, -2)

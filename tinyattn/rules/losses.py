@@ -49,7 +49,7 @@ def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> Re
     2.0
     """
     if prediction.shape != target.shape:
-        raise ValueError(f"mse_loss: prediction and target must have one shape; got {prediction.shape} and {target.shape}")
+        raise ValueError(f"mse_loss: prediction and target must share a shape; got {prediction.shape} and {target.shape}")
     error = prediction - target
     output, reduce_backward = _reduce("mse_loss", error * error, reduction)
 
@@ -72,12 +72,14 @@ def _reduce(name: str, losses: Array, reduction: str) -> Result:
 def _one_hot(scores: Array, targets: Array) -> Array:
     """[j = t] as booleans, once the targets are known to be classes."""
     if targets.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: targets must be integers, one class for each row of scores; got {targets.dtype}")
+        raise TypeError(f"cross_entropy: targets must be integers, a class for each row of scores; got {targets.dtype}")
     if scores.ndim == 0 or targets.shape != scores.shape[:-1]:
         raise ValueError(
-            f"cross_entropy: scores (..., n_classes) need targets (...); got scores {scores.shape} and targets {targets.shape}"
+            "cross_entropy: scores (..., n_classes) need targets (...);"
+            f" got scores {scores.shape} and targets {targets.shape}"
         )
     n_classes = scores.shape[-1]
     if targets.size and not (0 <= targets.min() and targets.max() < n_classes):
-        raise ValueError(f"cross_entropy: targets must lie in 0 … {n_classes - 1}; got {targets.min()} … {targets.max()}")
+        given = f"{targets.min()} … {targets.max()}"
+        raise ValueError(f"cross_entropy: targets must lie in 0 … {n_classes - 1}; got {given}")
     return np.expand_dims(targets, -1) == np.arange(n_classes)

@@ -4,6 +4,7 @@ from __future__ import annotations  # else every call of a rule would evaluate t
 
 import numpy as np
 
+from tinyattn.rules.reductions import total
 from tinyattn.rules.registry import Array, Gradients, Result, rule
 
 
@@ -62,12 +63,12 @@ def rms_norm(x: Array, weight: Array = None, *, eps: float = 1e-5) -> Result:
 
 
 def _mean(x: Array) -> Array:
-    return x.sum(axis=-1, keepdims=True) / x.shape[-1]
+    return total(x, axis=-1) / x.shape[-1]
 
 
 def _check(name: str, x: Array, *parameters: Array) -> None:
     for parameter in parameters:
         if parameter is not None and parameter.shape != x.shape[-1:]:
             raise ValueError(
-                f"{name}: weight and bias must have the shape of the last axis of x, {x.shape[-1:]}; got {parameter.shape}"
+                f"{name}: weight and bias must be as long as the last axis of x, {x.shape[-1:]}; got {parameter.shape}"
             )

@@ -20,6 +20,16 @@ def count(shape: tuple[int, ...], axis: Axis) -> int:
     return math.prod(shape[a] for a in _axes(shape, axis))
 
 
+def total(x: Array, axis: int) -> Array:
+    """The sum along one axis, which is kept.
+
+    Along the last axis it's a product with a vector of ones, several times faster than NumPy's sum of short rows.
+    """
+    if axis not in (-1, x.ndim - 1):
+        return x.sum(axis=axis, keepdims=True)
+    return x @ np.ones((x.shape[-1], 1), x.dtype)
+
+
 def _axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(len(shape)))
@@ -140,7 +150,7 @@ def logsumexp(x: Array, axis: Axis = None, *, keepdims: bool = False) -> Result:
     0.6931
     """
     largest = np.max(x, axis=axis, keepdims=True)
-    shift = np.where(np.isfinite(largest), largest, 0.0)  # any shift comes out of (logsumexp.1); this one can't overflow
+    shift = np.where(np.isfinite(largest), largest, 0.0)  # comes out of the logarithm again; keeps exp from overflow
     exp = np.exp(x - shift)
     total = np.sum(exp, axis=axis, keepdims=True)
     output = np.log(total) + shift

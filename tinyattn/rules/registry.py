@@ -58,7 +58,7 @@ def rule(*, arrays: int) -> Callable[[Callable[P, Result]], Callable[P, Result]]
 def rule(function: Callable[..., Result] | None = None, /, *, arrays: int | None = None) -> Callable[..., Any]:
     """Write a rule into the table under its own name, and return it unchanged.
 
-    Raises `ValueError` where the table already has another rule of that name, `TypeError` where no parameter is an array.
+    Raises `ValueError` where the table has another rule of that name, `TypeError` where no parameter is an array.
     """
     if function is None:
         return functools.partial(_register, arrays=arrays)
@@ -74,7 +74,7 @@ def _register(function: Callable[..., Result], *, arrays: int | None) -> Callabl
     name = function.__name__
     known = RULES.get(name)
     if known is not None and (known.__module__, known.__qualname__) != (function.__module__, function.__qualname__):
-        raise ValueError(f"rule: there is already a rule named {name!r}, in {known.__module__}; give yours another name")
+        raise ValueError(f"rule: there is a rule named {name!r} already, in {known.__module__}; choose another name")
     found = _read_parameters(function, arrays)
     _PARAMETERS[function] = found
     RULES[name] = function
@@ -100,7 +100,7 @@ def _read_parameters(function: Callable[..., Result], n_arrays: int | None) -> P
 def numpy_like(name: str) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
     """Make a function speak `__array_function__`, as NumPy's functions do: for a primitive that NumPy doesn't have.
 
-    Anything but a NumPy array as first argument is asked to handle the call itself; a Tensor does so with the rule `name`.
+    A first argument that is no NumPy array is asked to handle the call; a Tensor does so with the rule `name`.
     """
 
     def decorate(function: Callable[P, Array]) -> Callable[P, Array]:

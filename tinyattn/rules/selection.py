@@ -85,8 +85,9 @@ def _fill(x: Array, key: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _may_repeat(key: Any) -> bool:
-    """Whether a key can name a place twice: only arrays of integers can."""
-    return any(isinstance(k, list | np.ndarray) and np.asarray(k).dtype.kind in "iu" for k in (key if isinstance(key, tuple) else (key,)))
+    """Whether a key may name a place twice: only arrays (or lists) of integers can."""
+    parts = key if isinstance(key, tuple) else (key,)
+    return any(np.ndim(part) and np.asarray(part).dtype.kind in "iu" for part in parts)
 
 
 def _sum_rows(x: Array, rows: Array, shape: tuple[int, ...]) -> Array:

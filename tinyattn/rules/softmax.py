@@ -4,6 +4,7 @@ from __future__ import annotations  # else every call of a rule would evaluate t
 
 import numpy as np
 
+from tinyattn.rules.reductions import total
 from tinyattn.rules.registry import Array, Gradients, Result, rule
 
 
@@ -18,11 +19,11 @@ def softmax(scores: Array, *, axis: int = -1) -> Result:
     array([0.5, 0.5])
     """
     exp = np.exp(scores - np.max(scores, axis=axis, keepdims=True))  # the shift cancels in (softmax.1); no overflow
-    weights = exp / exp.sum(axis=axis, keepdims=True)
+    weights = exp / total(exp, axis)
 
     def backward(d_weights: Array) -> Gradients:
         # d_s_j = Σ_i d_w_i ∂w_i/∂s_j = w_j (d_w_j − Σ_i w_i d_w_i)    (softmax.3)
-        return (weights * (d_weights - (weights * d_weights).sum(axis=axis, keepdims=True)),)
+        return (weights * (d_weights - total(weights * d_weights, axis)),)
 
     return weights, backward
 
@@ -39,10 +40,10 @@ def log_softmax(scores: Array, *, axis: int = -1) -> Result:
     """
     shifted = scores - np.max(scores, axis=axis, keepdims=True)
     exp = np.exp(shifted)
-    total = exp.sum(axis=axis, keepdims=True)
+    normalizer = total(exp, axis)
 
     def backward(d_output: Array) -> Gradients:
         # d_s_j = Σ_i d_l_i (δ_ij − w_j) = d_l_j − w_j Σ_i d_l_i       (log_softmax.3)
-        return (d_output - exp / total * d_output.sum(axis=axis, keepdims=True),)
+        return (d_output - exp / normalizer * total(d_output, axis),)
 
-    return shifted - np.log(total), backward
+    return shifted - np.log(normalizer), backward
