@@ -237,17 +237,17 @@ def cosine(rate: float, steps: int, *, warmup: int = 0, floor: float = 0.0) -> S
     return schedule
 
 
-def one_cycle(rate: float, steps: int, *, rise: float = 0.3, start: float = 1 / 25, end: float = 1e-4) -> Schedule:
+def one_cycle(rate: float, steps: int, *, rise: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> Schedule:
     """From `start` · rate up to the rate in the first `rise` of the steps, then down to `end` · rate; cosines both.
 
-    Smith and Topin 2018, arXiv:1708.07120, with the shape and the defaults of PyTorch's `OneCycleLR`, whose `end` is a
-    share of the starting rate.
+    Smith and Topin 2018, arXiv:1708.07120, with the shape and the defaults of PyTorch's `OneCycleLR` (whose
+    `final_div_factor` counts from the starting rate).
 
-    >>> schedule = one_cycle(1.0, 11, rise=0.5, start=0.0, end=0.0)
-    >>> [round(schedule(step), 2) for step in (0, 5, 10)]
-    [0.0, 1.0, 0.0]
+    >>> schedule = one_cycle(1.0, 10, rise=0.5, start=0.0, end=0.0)
+    >>> [round(schedule(step), 2) for step in (0, 2, 4, 9)]
+    [0.0, 0.5, 1.0, 0.0]
     """
-    peak = rise * (steps - 1)
+    peak = rise * steps - 1
 
     def schedule(step: int) -> float:
         if step < peak:

@@ -270,8 +270,8 @@ class Tensor(Node):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
         if self._requires_grad:
             raise TypeError(
-                "a tensor that requires a gradient isn't turned into an array silently, which would cut it off its graph."
-                " Use .numpy(); to join tensors, use tinyattn.stack or tinyattn.concatenate"
+                "a tensor that requires a gradient isn't turned into an array silently, which would cut it off its"
+                " graph. Use .numpy(); to join tensors, tinyattn.stack or tinyattn.concatenate"
             )
         return np.array(self._data, dtype=dtype, copy=copy)
 

@@ -49,7 +49,7 @@ def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> Re
     2.0
     """
     if prediction.shape != target.shape:
-        raise ValueError(f"mse_loss: prediction and target must share a shape; got {prediction.shape} and {target.shape}")
+        raise ValueError(f"mse_loss: prediction and target must have one shape; got {prediction.shape}, {target.shape}")
     error = prediction - target
     output, reduce_backward = _reduce("mse_loss", error * error, reduction)
 
