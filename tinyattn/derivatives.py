@@ -6,6 +6,7 @@ order.
 """
 
 import functools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -95,8 +96,9 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     output, pull_back = vjp(f, *primals)
     cotangent = tensor(np.zeros(output.shape), dtype=output.dtype, requires_grad=True)
     with _differentiating():
-        pulled = sum(((g * t).sum() for g, t in zip(pull_back(cotangent), tangents, strict=True)), start=tensor(0.0))
-    return output, _pull_back(pulled, None, [cotangent], further)[0]
+        moves = [(g * t).sum() for g, t in zip(pull_back(cotangent), tangents, strict=True)]
+        total = functools.reduce(operator.add, moves)
+    return output, _pull_back(total, None, [cotangent], further)[0]
 
 
 def jacobian(f: Function, argnum: int = 0) -> Callable[..., Tensor]:

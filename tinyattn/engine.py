@@ -9,7 +9,7 @@ have gradients themselves, it calls the rule again, on Tensors, and gets a `back
 import functools
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any, TypeAlias, TypeVar
@@ -65,17 +65,21 @@ class Node:
     grad: Any
     name: str | None
 
+    def __init__(self, data: Array, requires_grad: bool = False, name: str | None = None) -> None:
+        """A leaf: a node that no rule made."""
+        self._data = data
+        self._requires_grad = requires_grad
+        self._rule = self._backward = self.grad = None
+        self._inputs = ()
+        self._options = NO_OPTIONS
+        self._age = _next_age()
+        self.name = name
 
-def leaf(kind: type[N], data: Array, *, requires_grad: bool = False, name: str | None = None) -> N:
-    """A node that no rule made."""
+
+def leaf(kind: type[N], data: Array, requires_grad: bool = False, name: str | None = None) -> N:
+    """A leaf of that kind of node, whose data is known to be fine."""
     node = object.__new__(kind)
-    node._data = data
-    node._requires_grad = requires_grad
-    node._rule = node._backward = node.grad = None
-    node._inputs = ()
-    node._options = NO_OPTIONS
-    node._age = _next_age()
-    node.name = name
+    Node.__init__(node, data, requires_grad, name)
     return node
 
 
@@ -126,7 +130,7 @@ def lift(rule: Rule) -> Callable[..., Any]:
         if len(args) != n_arrays:
             args, given = _bind(rule.__name__, spec, args, given)
         if given:
-            given = {name: x._data if isinstance(x, Node) else x for name, x in given.items()}
+            given = {name: _option(rule, name, x) if isinstance(x, Node) else x for name, x in given.items()}
         for x in args:
             if isinstance(x, Node):
                 return apply(rule, args, given)
@@ -156,6 +160,12 @@ def _bind(name: str, spec: Parameters, args: tuple[Any, ...], given: Options) ->
     return (tuple(arrays[0]) if spec.variadic else arrays), given
 
 
+def _option(rule: Rule, name: str, x: Node) -> Array:
+    if x._requires_grad:
+        raise TypeError(f"{rule.__name__}: {name} is an option, and has no gradient; pass {name}.detach()")
+    return x._data
+
+
 def operand(x: Any, rule: Rule) -> Any:
     """What a rule is given for `x`: arrays as they are, numbers and lists as arrays; anything else is a `TypeError`."""
     array = x if isinstance(x, np.ndarray | np.generic) else np.asarray(x)
@@ -174,6 +184,9 @@ def _can_require_grad(output: Array, rule: Rule) -> bool:
 
 def _tell(error: Exception, rule: Rule, arrays: Sequence[Any]) -> None:
     """Note on the error what was being computed, and from what."""
+    numbers = [x for x in arrays if isinstance(x, int | float)]
+    if numbers and isinstance(error, AttributeError):
+        raise TypeError(f"{rule.__name__}: needs arrays; got the number {numbers[0]}") from error
     given = (f"{x.dtype} {x.shape}" if hasattr(x, "shape") else repr(x) for x in arrays)
     error.add_note(f"in {rule.__name__}({', '.join(given)})")
 
@@ -193,7 +206,8 @@ def is_recording() -> bool:
     return _recording.get()
 
 
-def no_grad() -> AbstractContextManager[None]:
+@contextmanager
+def no_grad() -> Iterator[None]:
     """Nothing done inside is recorded, so that no result requires a gradient. Also a decorator, `@no_grad()`.
 
     >>> import tinyattn as ta
@@ -202,7 +216,8 @@ def no_grad() -> AbstractContextManager[None]:
     ...     (x * x).requires_grad
     False
     """
-    return recording(False)
+    with recording(False):
+        yield
 
 
 # ---------------------------------------------------------------------------------------------------- backward

@@ -198,11 +198,11 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     >>> p.grad
     tensor([0.6, 0.8])
     """
-    gradients = [parameter.grad.data for parameter in parameters if parameter.grad is not None]
-    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in gradients))
+    found = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+    norm = math.sqrt(sum(float(np.vdot(gradient.data, gradient.data)) for _, gradient in found))
     if norm > max_norm:
-        for gradient in gradients:
-            gradient *= max_norm / norm
+        for parameter, gradient in found:
+            parameter.grad = gradient * (max_norm / norm)
     return norm
 
 

@@ -31,8 +31,6 @@ CONSTANT: Final = frozenset(
 """NumPy's functions whose results have no gradient, or zero wherever they have one: they give plain arrays."""
 
 
-
-
 def _lift(rule: Callable[P, Result]) -> "Callable[P, Tensor]":
     return lift(rule)
 
@@ -89,9 +87,7 @@ class Tensor(Node):
         array = _array(data, dtype)
         if requires_grad:
             _check_float(array)
-        self._data, self._requires_grad, self.name, self.grad = array, requires_grad, name, None
-        self._rule, self._inputs, self._options, self._backward = None, (), engine.NO_OPTIONS, None
-        self._age = engine._next_age()
+        super().__init__(array, requires_grad, name)
 
     # ------------------------------------------------------------------------------------------------ what it is
 
@@ -198,6 +194,9 @@ class Tensor(Node):
             raise TypeError("a tensor of no axes can't be iterated over")
         return (self[i] for i in range(self.shape[0]))
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
     def __repr__(self) -> str:
         parts = [np.array2string(self.data, separator=", ", prefix="tensor(")]
         if self.dtype not in (np.float64, np.int64, np.bool_):
@@ -298,7 +297,8 @@ def tensor(data: Any, *, requires_grad: bool = False, dtype: Any = None, name: s
     array = np.array(_array(data, dtype))
     if requires_grad:
         _check_float(array)
-    return leaf(Tensor, array if array.ndim else array[()], requires_grad=requires_grad, name=name)
+    number_or_array = array if array.ndim else array[()]  # NumPy's scalars are faster than arrays of no axes
+    return leaf(Tensor, number_or_array, requires_grad, name)
 
 
 def _array(data: Any, dtype: Any) -> "np.ndarray[Any, Any]":
@@ -310,7 +310,7 @@ def _array(data: Any, dtype: Any) -> "np.ndarray[Any, Any]":
 
 def _check_float(array: Array) -> None:
     if array.dtype not in FLOATS:
-        raise TypeError(f"requires_grad: gradients need float32 or float64; got {array.dtype}. Pass dtype=float")
+        raise TypeError(f"requires_grad: gradients need float32 or float64; got {array.dtype}. Write 1.0 for 1, or pass dtype=float")
 
 
 def _plain_key(key: Any) -> Any:

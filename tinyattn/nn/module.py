@@ -69,11 +69,12 @@ class Module:
         if missing or unknown:
             told = [f"{what} {', '.join(names)}" for what, names in (("misses", missing), ("has no", unknown)) if names]
             raise ValueError(f"load_state_dict: the state doesn't fit {type(self).__name__}: {'; '.join(told)}")
+        arrays = {name: np.asarray(state[name], dtype=parameter.dtype) for name, parameter in own.items()}
         for name, parameter in own.items():
-            if np.shape(state[name]) != parameter.shape:
-                raise ValueError(f"load_state_dict: {name} has shape {parameter.shape}; got {np.shape(state[name])}")
+            if arrays[name].shape != parameter.shape:
+                raise ValueError(f"load_state_dict: {name} has shape {parameter.shape}; got {arrays[name].shape}")
         for name, parameter in own.items():
-            parameter.data[...] = state[name]
+            parameter.data[...] = arrays[name]
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
