@@ -31,7 +31,7 @@ def fake_dot(monkeypatch, tmp_path, no_pygraphviz):
 
 
 @pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
-def test_pygraphviz_draws_where_no_dot_is_installed(no_dot, format, start):
+def test_pygraphviz_draws_where_no_dot_is_installed(pygraphviz, format, start):
     assert render(DOT, format).startswith(start)
 
 
@@ -42,6 +42,14 @@ def test_dot_draws_where_it_is_installed(fake_dot):
 
 def test_without_an_engine_the_error_names_both_ways(no_dot, no_pygraphviz):
     with pytest.raises(RuntimeError, match=r"apt install graphviz.*pip install 'tinyattn\[render\]'"):
+        render(DOT, "svg")
+
+
+def test_a_pygraphviz_that_cannot_be_loaded_is_told_why(no_dot, monkeypatch, tmp_path):
+    (tmp_path / "pygraphviz.py").write_text("raise ImportError('libgobject-2.0.so.0: cannot open shared object file')")
+    monkeypatch.delitem(sys.modules, "pygraphviz", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RuntimeError, match=r"there is none \(libgobject-2\.0\.so\.0: cannot open shared"):
         render(DOT, "svg")
 
 

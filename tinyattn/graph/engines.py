@@ -1,4 +1,8 @@
-"""From DOT to pictures: the program `dot` draws them, or the package pygraphviz, which carries its own engine."""
+"""From DOT to pictures: the program `dot` draws them, or the package pygraphviz.
+
+Its wheel carries Graphviz itself, but not what Graphviz draws with: GLib and three libraries of X11, which desktops
+have and the smallest containers don't.
+"""
 
 import shutil
 import subprocess
@@ -14,12 +18,12 @@ def render(dot: str, format: str) -> bytes:
         return _with_dot(program, dot, format)
     try:
         import pygraphviz
-    except ImportError:
+    except ImportError as error:  # not installed; or one of the system's libraries that it builds upon isn't
         raise RuntimeError(
-            f"graph: drawing {format} needs an engine, and there is none. Install the program `dot` (Debian, Ubuntu: "
-            "apt install graphviz; macOS: brew install graphviz) or the package pygraphviz (pip install "
+            f"graph: drawing {format} needs an engine, and there is none ({error}). Install the program `dot` (Debian, "
+            "Ubuntu: apt install graphviz; macOS: brew install graphviz) or the package pygraphviz (pip install "
             "'tinyattn[render]'). to_dot(), save('x.dot') and print() need neither."
-        ) from None
+        ) from error
     picture: bytes = pygraphviz.AGraph(string=dot).draw(format=format, prog="dot")
     return picture
 
