@@ -218,4 +218,7 @@ def _write_results(out: Path, run: Run, findings: Findings, errors: GradientErro
     save_model(out / "model.safetensors", run)
     save_log(out / "log.csv", run.log)
     save_attention(out / "attention.png", run, (display.SENTENCE, display.TWIN))
-    save_graph(out / "graph.svg", run, display.SENTENCE, "animal")
+    try:
+        save_graph(out / "graph.svg", run, display.SENTENCE, "animal")
+    except RuntimeError as error:
+        print(f"{PROGRAM}: graph.svg is not drawn, graph.dot stands in its place: {error}", file=sys.stderr)

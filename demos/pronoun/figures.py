@@ -60,11 +60,19 @@ def save_attention(path: Path, run: Run, sentences: tuple[str, ...]) -> None:
 
 
 def save_graph(path: Path, run: Run, sentence: str, answer: str) -> None:
-    """The tape of one sentence's loss as a picture, with the parameters by their names."""
+    """The tape of one sentence's loss as a picture, with the parameters by their names.
+
+    Raises `RuntimeError` where nothing is installed that could draw it; the graph then stands beside, as DOT.
+    """
     for name, parameter in run.parameters.items():
         parameter.name = name
     words = split_words(sentence)
     tokens = run.data.vocabulary.encode([words])
     scores = run.model(tokens, np.array([words.index("it")]))
     targets = np.array([run.data.vocabulary.numbers[answer]])
-    ta.graph(ta.cross_entropy(scores, targets=targets)).save(path)
+    graph = ta.graph(ta.cross_entropy(scores, targets=targets))
+    try:
+        graph.save(path)
+    except RuntimeError:
+        graph.save(path.with_suffix(".dot"))
+        raise

@@ -12,8 +12,9 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+import tinyattn as ta
 from demos.pronoun.files import load_arrays, save_arrays
-from tests.demos.running import ROOT, run_demo
+from tests.demos.running import ROOT, call_demo, run_demo
 
 ANSWERS = {
     "The animal didn't cross the street because it was tired.": "animal",
@@ -37,7 +38,7 @@ ANSWERS = {
 
 
 def resolve(trained, *arguments, check=0):
-    return run_demo("resolve", *arguments, "--model", trained[0] / "model.safetensors", check=check)
+    return call_demo("resolve", *arguments, "--model", trained[0] / "model.safetensors", check=check)
 
 
 @pytest.mark.parametrize("sentence", ANSWERS)
@@ -77,6 +78,19 @@ def test_what_a_run_prints_and_leaves_behind(trained):
     assert len(metadata["vocabulary"]) == metadata["config"]["vocab_size"] == len(arrays["words.weight"])
     for told in ("central differences", "held-out", "it → animal", "it → street", "Trained in"):
         assert told in printed
+
+
+def test_without_an_engine_the_graph_is_left_as_dot(tmp_path, monkeypatch):
+    def no_engine(self, path):
+        if path.suffix != ".dot":
+            raise RuntimeError("there is no engine")
+        path.write_text(self.to_dot())
+
+    monkeypatch.setattr(type(ta.graph(ta.tensor(1.0, requires_grad=True) * 2)), "save", no_engine)
+    done = call_demo("--steps", 5, "--out", tmp_path, check=0)
+    assert "graph.dot stands in its place: there is no engine" in done.stderr
+    assert (tmp_path / "graph.dot").read_text().startswith("digraph")
+    assert (tmp_path / "model.safetensors").exists()
 
 
 def check_figures(metrics):
@@ -169,7 +183,7 @@ HOW = ["missing", "cut off", "text", "empty", "a checkpoint", "a folder", "NaN i
 def test_a_bad_model_file_is_told_in_one_line(trained, tmp_path, how):
     path = tmp_path / "model.safetensors"
     damaged(path, trained, how)
-    done = run_demo("resolve", "the cat sat on the mat because it was soft", "--model", path, check=2)
+    done = call_demo("resolve", "the cat sat on the mat because it was soft", "--model", path, check=2)
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert str(path) in done.stderr
@@ -191,9 +205,14 @@ def test_a_bad_model_file_is_told_in_one_line(trained, tmp_path, how):
     ],
 )
 def test_a_mistake_in_training_is_told_in_one_line(tmp_path, arguments, told):
-    done = run_demo(*(argument.format(tmp=tmp_path) for argument in arguments), check=2)
+    done = call_demo(*(argument.format(tmp=tmp_path) for argument in arguments), check=2)
     assert done.stderr.count("\n") == 1
     assert told in done.stderr
+
+
+def test_mistakes_end_the_process_with_status_2_and_one_line(tmp_path):
+    for arguments in (["resolve", "it was", "--model", tmp_path / "none"], ["--seed", "x"]):
+        assert run_demo(*arguments, check=2).stderr.count("\n") == 1
 
 
 def test_help_names_the_commands_and_their_options():
@@ -224,22 +243,30 @@ def wait_for_step(checkpoint, step):
     raise AssertionError("no checkpoint in time")
 
 
+SETTINGS = ["--seed", 4, "--steps", 800]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The parameters after a run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("unbroken")
+    run_demo(*SETTINGS, "--out", out, check=0)
+    return load_arrays(out / "model.safetensors", "model")[0]
+
+
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)])
-def test_a_run_that_is_stopped_goes_on_to_the_same_bits(tmp_path, how, status):
-    settings = ["--seed", 4, "--steps", 800]
-    run_demo(*settings, "--out", tmp_path / "whole", check=0)
-    running = start(*settings, "--out", tmp_path / "stopped")
-    wait_for_step(tmp_path / "stopped" / "checkpoint.safetensors", 250)
+def test_a_run_that_is_stopped_goes_on_to_the_same_bits(unbroken, tmp_path, how, status):
+    running = start(*SETTINGS, "--out", tmp_path)
+    wait_for_step(tmp_path / "checkpoint.safetensors", 250)
     os.kill(running.pid, how)
     _, errors = running.communicate(timeout=60)
     assert running.returncode == status
     assert "Traceback" not in errors
-    assert load_arrays(tmp_path / "stopped" / "checkpoint.safetensors", "checkpoint")[1]["step"] < 800
-    run_demo("--resume", "--out", tmp_path / "stopped", check=0)
-    whole, _ = load_arrays(tmp_path / "whole" / "model.safetensors", "model")
-    resumed, _ = load_arrays(tmp_path / "stopped" / "model.safetensors", "model")
-    assert whole.keys() == resumed.keys()
-    for name, array in whole.items():
+    assert load_arrays(tmp_path / "checkpoint.safetensors", "checkpoint")[1]["step"] < 800
+    run_demo("--resume", "--out", tmp_path, check=0)
+    resumed, _ = load_arrays(tmp_path / "model.safetensors", "model")
+    assert resumed.keys() == unbroken.keys()
+    for name, array in unbroken.items():
         np.testing.assert_array_equal(resumed[name], array, err_msg=name)
 
 
