@@ -25,7 +25,7 @@ Rng: TypeAlias = np.random.Generator
 
 
 class Sample(NamedTuple):
-    """Something to call a rule with. Floating arrays are differentiated; the others are there for the call."""
+    """Something to call a rule with. Floating arrays are differentiated; other arrays, and numbers, are constants."""
 
     about: str
     arrays: tuple[Any, ...]
@@ -75,7 +75,7 @@ def all_different(rng: Rng, *shape: int) -> Vector:
 
 @samples_of("positive", "negative", "square", "exp", "tanh", "sin", "cos", "sigmoid", "silu", "gelu")
 def _one_number(rng: Rng) -> Iterable[Sample]:
-    yield Sample("a number", (rng.normal(),))
+    yield Sample("a number", (np.array(rng.normal()),))
     yield Sample("a stack", (rng.normal(size=(2, 3, 5)),))
 
 
@@ -104,7 +104,7 @@ def _two_numbers(rng: Rng) -> Iterable[Sample]:
     yield Sample("one shape", (rng.normal(size=(3, 5)), rng.normal(size=(3, 5))))
     yield Sample("a row", (rng.normal(size=(2, 3, 5)), rng.normal(size=5)))
     yield Sample("a column and a row", (rng.normal(size=(3, 1)), rng.normal(size=(1, 5))))
-    yield Sample("a number", (rng.normal(), rng.normal(size=(3, 5))))
+    yield Sample("a number", (np.array(rng.normal()), rng.normal(size=(3, 5))))
 
 
 @samples_of("divide")
@@ -132,7 +132,7 @@ def _two_numbers_apart(rng: Rng) -> Iterable[Sample]:
 @samples_of("where")
 def _condition_and_two_numbers(rng: Rng) -> Iterable[Sample]:
     yield Sample("one shape", (rng.random((3, 5)) < 0.5, rng.normal(size=(3, 5)), rng.normal(size=(3, 5))))
-    yield Sample("a row of conditions", (np.arange(5) % 2 == 0, rng.normal(size=(2, 3, 1)), rng.normal()))
+    yield Sample("a row of conditions", (np.arange(5) % 2 == 0, rng.normal(size=(2, 3, 1)), np.array(rng.normal())))
 
 
 # -------------------------------------------------------------------------------------------- reductions, shapes

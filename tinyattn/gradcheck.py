@@ -152,7 +152,8 @@ def gradcheck(
     (True, 'x')
     """
     rng = np.random.default_rng(0) if rng is None else rng
-    arguments = [_plain(x) for x in (inputs if isinstance(inputs, tuple) else (inputs,))]
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    arguments = [_plain(np.asarray(x) if type(x) is float else x) for x in given]
     chosen = _floating(arguments)
     if not chosen:
         raise TypeError(f"gradcheck: there is nothing to check, since none of the {len(arguments)} inputs is floating")
@@ -172,7 +173,7 @@ def gradcheck(
     output = value(*arguments)
     if not np.array_equal(output, value(*arguments), equal_nan=True):
         return Report(subject, (), "two calls with the same inputs gave different outputs")
-    c = _normal(rng, output.shape) if cotangent is None else np.broadcast_to(_plain(cotangent), output.shape)
+    c = _normal(rng, output.shape) if cotangent is None else np.broadcast_to(np.asarray(cotangent), output.shape)
     case = _Case(subject, arguments, _names(f, len(arguments)), value, {BACKWARD: backward}, analytic, c)
     return _hear(case, rng, rtol, atol)
 
@@ -343,8 +344,8 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Vector:
 
 
 def _plain(x: Any) -> Any:
-    """x as an array, of float64 if it is floating; None and numbers of other kinds as they are."""
-    if x is None or isinstance(x, int):
+    """x as an array, of float64 if it is floating; Python's numbers, which are constants to a rule, as they are."""
+    if type(x) in (int, float, bool, type(None)):
         return x
     array = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
     return array.astype(np.float64) if array.dtype.kind == "f" else array

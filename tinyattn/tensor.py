@@ -310,7 +310,7 @@ def _array(data: Any, dtype: Any) -> "np.ndarray[Any, Any]":
 
 def _check_float(array: Array) -> None:
     if array.dtype not in FLOATS:
-        raise TypeError(f"requires_grad: gradients need float32 or float64; got {array.dtype}. Write 1.0 for 1, or pass dtype=float")
+        raise TypeError(f"requires_grad: gradients need float32 or float64; got {array.dtype}. Is dtype=float missing?")
 
 
 def _plain_key(key: Any) -> Any:

@@ -133,8 +133,8 @@ def power(base: Array, exponent: Array) -> Result:
         return (d_output * (exponent * base ** (exponent - 1) if exponent else base * 0), None)
 
     def backward(d_output: Array) -> Gradients:
-        lowered = base ** np.where(exponent == 0, exponent, exponent - 1)
-        logarithm = np.log(np.where(base > 0, base, base * 0 + 1))
+        lowered = np.where((base == 0) & (exponent == 0), 1.0, base) ** (exponent - 1)
+        logarithm = np.log(np.where(base > 0, base, 1.0))
         return d_output * (exponent * lowered), d_output * (output * logarithm)
 
     return output, backward_constant if isinstance(exponent, int | float) else backward
