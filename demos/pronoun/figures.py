@@ -64,13 +64,11 @@ def save_graph(path: Path, run: Run, sentence: str, answer: str) -> None:
 
     Raises `RuntimeError` where nothing is installed that could draw it; the graph then stands beside, as DOT.
     """
-    for name, parameter in run.parameters.items():
-        parameter.name = name
     words = split_words(sentence)
     tokens = run.data.vocabulary.encode([words])
     scores = run.model(tokens, np.array([words.index("it")]))
     targets = np.array([run.data.vocabulary.numbers[answer]])
-    graph = ta.graph(ta.cross_entropy(scores, targets=targets))
+    graph = ta.graph(ta.cross_entropy(scores, targets=targets), names=run.parameters)
     try:
         graph.save(path)
     except RuntimeError:

@@ -1,5 +1,3 @@
-import sys
-
 import pytest
 
 from tinyattn.graph.engines import render
@@ -13,13 +11,20 @@ def no_dot(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def no_pygraphviz(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+def fake_pygraphviz(monkeypatch, tmp_path):
+    """Puts a module in the place of pygraphviz."""
+
+    def install(source):
+        (tmp_path / "pygraphviz.py").write_text(source)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    return install
 
 
 @pytest.fixture
-def fake_dot(monkeypatch, tmp_path, no_pygraphviz):
-    """Puts a shell script on the PATH in place of `dot`."""
+def fake_dot(monkeypatch, tmp_path, fake_pygraphviz):
+    """Puts a shell script on the PATH in place of `dot`, where there is no pygraphviz."""
+    fake_pygraphviz("raise ImportError")
 
     def install(script):
         program = tmp_path / "dot"
@@ -40,17 +45,20 @@ def test_dot_draws_where_it_is_installed(fake_dot):
     assert render(DOT + "\n", "svg") == f"drawn with -Tsvg:\n{DOT}\n".encode()
 
 
-def test_without_an_engine_the_error_names_both_ways(no_dot, no_pygraphviz):
-    with pytest.raises(RuntimeError, match=r"apt install graphviz.*pip install 'tinyattn\[render\]'"):
+@pytest.mark.parametrize(
+    "reason", ["No module named 'pygraphviz'", "libgobject-2.0.so.0: cannot open shared object file"]
+)
+def test_without_an_engine_the_error_says_why_and_names_both_ways(no_dot, fake_pygraphviz, reason):
+    fake_pygraphviz(f"raise ImportError({reason!r})")
+    with pytest.raises(RuntimeError, match=rf"there is none \({reason}\).*apt install graphviz.*'tinyattn\[render\]'"):
         render(DOT, "svg")
 
 
-def test_a_pygraphviz_that_cannot_be_loaded_is_told_why(no_dot, monkeypatch, tmp_path):
-    (tmp_path / "pygraphviz.py").write_text("raise ImportError('libgobject-2.0.so.0: cannot open shared object file')")
-    monkeypatch.delitem(sys.modules, "pygraphviz", raising=False)
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(RuntimeError, match=r"there is none \(libgobject-2\.0\.so\.0: cannot open shared"):
+def test_what_pygraphviz_breaks_or_prints_stays_in_its_process(no_dot, fake_pygraphviz, capfd):
+    fake_pygraphviz("import os; os.write(2, b'Fontconfig warning'); os.abort()")
+    with pytest.raises(RuntimeError, match=r"pygraphviz failed to draw svg .*Fontconfig warning"):
         render(DOT, "svg")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -13,9 +12,11 @@ def graph():
 
 
 @pytest.fixture
-def no_engine(monkeypatch):
+def no_engine(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "pygraphviz.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(elsewhere))
 
 
 @pytest.mark.parametrize(

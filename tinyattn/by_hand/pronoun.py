@@ -198,14 +198,15 @@ def attend_backward(
 
 def softmax(scores: Array) -> Array:
     """Positive weights that sum to 1 along the last axis."""
-    exp: Array = np.exp(scores - row_max(scores))                                          # the shift cancels
-    return exp / exp.sum(axis=-1, keepdims=True)                                           # (softmax.1)
+    exp = np.exp(scores - row_max(scores))                                                 # the shift cancels
+    weights: Array = exp / exp.sum(axis=-1, keepdims=True)                                 # (softmax.1)
+    return weights
 
 
 def softmax_backward(d_weights: Array, weights: Array) -> Array:
     """diag(w) − w wᵀ, times d_weights, without ever forming the matrix."""
-    d_scores: Array = weights * (d_weights - (weights * d_weights).sum(axis=-1, keepdims=True))
-    return d_scores                                                                        # (softmax.1')
+    along: Array = (weights * d_weights).sum(axis=-1, keepdims=True)
+    return weights * (d_weights - along)                                                   # (softmax.1')
 
 
 def mlp(x: Array, p: Arrays, name: str) -> tuple[Array, Saved]:
@@ -242,8 +243,9 @@ def norm_backward(d_output: Array, saved: Saved, p: Arrays, name: str, d_p: Arra
     d_p[f"{name}.weight"] = sum_rows(d_output * normal)                                    # (norm.4')
     d_normal = d_output * p[f"{name}.weight"]                                              # (norm.4')
     along_normal = ((d_normal * normal) @ mean)[..., None]                                 # (norm.2')
-    d_centred: Array = (d_normal - normal * along_normal) / deviation                      # (norm.3')
-    return d_centred - (d_centred @ mean)[..., None]                                       # (norm.1')
+    d_centred = (d_normal - normal * along_normal) / deviation                             # (norm.3')
+    d_x: Array = d_centred - (d_centred @ mean)[..., None]                                 # (norm.1')
+    return d_x
 
 
 def product(x: Array, weight: Array) -> Array:
@@ -265,8 +267,8 @@ def sum_rows(x: Array) -> Array:
 
 def row_max(scores: Array) -> Array:
     """The maximum along the last axis: `max(axis=-1, keepdims=True)`, eight times faster where rows are short."""
-    columns: Array = np.moveaxis(scores, -1, 0).copy()
-    return columns.max(axis=0)[..., None]
+    largest: Array = np.moveaxis(scores, -1, 0).copy().max(axis=0)
+    return largest[..., None]
 
 
 def split_heads(x: Array, n_heads: int) -> Array:

@@ -6,37 +6,45 @@ have and the smallest containers don't.
 
 import shutil
 import subprocess
+import sys
+
+NO_ENGINE = 69  # "service unavailable" among the exit statuses of sysexits.h
+
+# pygraphviz draws in a process of its own, so that whatever its libraries print, or break, stays there.
+_PYGRAPHVIZ = f"""
+import sys
+try:
+    import pygraphviz
+except ImportError as error:
+    sys.stderr.write(str(error))
+    sys.exit({NO_ENGINE})
+sys.stdout.buffer.write(pygraphviz.AGraph(string=sys.stdin.buffer.read().decode()).draw(format=sys.argv[1], prog="dot"))
+"""
 
 
 def render(dot: str, format: str) -> bytes:
-    """The picture as svg, png or pdf.
+    """The picture as svg, png or pdf, drawn by `dot` where it is on the PATH, and by pygraphviz elsewhere.
 
-    Raises `RuntimeError` where neither engine is there, or where `dot` fails.
+    Raises `RuntimeError` where neither engine is there, or where the one that is fails.
     """
     program = shutil.which("dot")
+    engine, command = program or "pygraphviz", [sys.executable, "-c", _PYGRAPHVIZ, format]
     if program is not None:
-        return _with_dot(program, dot, format)
+        command = [program, f"-T{format}"]
     try:
-        import pygraphviz
-    except ImportError as error:  # not installed; or one of the system's libraries that it builds upon isn't
+        done = subprocess.run(command, input=dot.encode(), capture_output=True)
+    except OSError as error:
+        raise RuntimeError(f"graph: {engine} can't be run: {error.strerror}. Is Graphviz installed whole?") from error
+    said = done.stderr.decode(errors="replace").strip() or "nothing"
+    if program is None and done.returncode == NO_ENGINE:
         raise RuntimeError(
-            f"graph: drawing {format} needs an engine, and there is none ({error}). Install the program `dot` (Debian, "
+            f"graph: drawing {format} needs an engine, and there is none ({said}). Install the program `dot` (Debian, "
             "Ubuntu: apt install graphviz; macOS: brew install graphviz) or the package pygraphviz (pip install "
             "'tinyattn[render]'). to_dot(), save('x.dot') and print() need neither."
-        ) from error
-    picture: bytes = pygraphviz.AGraph(string=dot).draw(format=format, prog="dot")
-    return picture
-
-
-def _with_dot(program: str, dot: str, format: str) -> bytes:
-    try:
-        done = subprocess.run([program, f"-T{format}"], input=dot.encode(), capture_output=True)
-    except OSError as error:
-        raise RuntimeError(f"graph: {program} can't be run: {error.strerror}. Is Graphviz installed whole?") from error
+        )
     if done.returncode != 0 or not done.stdout:
-        said = done.stderr.decode(errors="replace").strip() or "nothing"
         raise RuntimeError(
-            f"graph: {program} failed to draw {format} (exit status {done.returncode}); it said: {said}. "
+            f"graph: {engine} failed to draw {format} (exit status {done.returncode}); it said: {said}. "
             "Is Graphviz installed whole? Without `dot` on the PATH, pygraphviz draws instead."
         )
     return done.stdout
