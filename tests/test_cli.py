@@ -1,5 +1,6 @@
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,14 @@ def test_a_checkout_that_is_not_installed_has_a_version_line_too(run, monkeypatc
 
     monkeypatch.setattr(metadata, "version", missing)
     assert run("--version") == (0, "tinyattn (not installed)\n", "")
+
+
+def test_python_dash_m_is_the_same_command(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tinyattn", "gradcheck", "exp"])
+    with pytest.raises(SystemExit) as leaving:
+        runpy.run_module("tinyattn", run_name="__main__")
+    assert leaving.value.code == 0
+    assert "1 rule: all gradients agree" in capsys.readouterr().out
 
 
 def test_ctrl_c_ends_quietly(run, monkeypatch):

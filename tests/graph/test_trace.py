@@ -76,6 +76,7 @@ def test_the_same_model_gives_the_same_nodes():
         (lambda x: x[:1, ..., ::2], "key=(:1, ..., ::2)"),
         (lambda x: x[np.array([0, 1, 1])], "key=int64 (3,)"),
         (lambda x: x.astype(np.float32), "dtype=float32"),
+        (lambda x: x.astype(np.dtype(np.float32)), "dtype=float32"),
     ],
 )
 def test_options_are_told_unless_they_are_the_rules_own(compute, options):
