@@ -133,10 +133,11 @@ def test_an_unknown_rule_is_answered_with_one_line(run, arguments, told):
         (("--nonsense",), "--nonsense"),
     ],
 )
-def test_other_mistakes_are_told(run, arguments, told):
+def test_other_mistakes_are_answered_with_one_line_too(run, arguments, told):
     status, out, err = run(*arguments)
     assert (status, out) == (2, "")
     assert told in err
+    assert err.count("\n") == 1
 
 
 def test_help_names_the_commands_and_is_what_a_bare_call_prints(run):

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -21,6 +21,14 @@ from tinyattn.gradcheck import RuleCheck, check_rule
 
 class UsageError(Exception):
     """What the user asked for can't be done; the message names the command and says why."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +62,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tinyattn", description="Attention, understood down to the last gradient: autograd on NumPy, from scratch."
     )
     parser.add_argument("--version", action="store_true", help="print the version and leave")

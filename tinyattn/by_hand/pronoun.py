@@ -205,8 +205,9 @@ def softmax(scores: Array) -> Array:
 
 def softmax_backward(d_weights: Array, weights: Array) -> Array:
     """diag(w) − w wᵀ, times d_weights, without ever forming the matrix."""
-    along: Array = (weights * d_weights).sum(axis=-1, keepdims=True)
-    return weights * (d_weights - along)                                                   # (softmax.1')
+    mean = (weights * d_weights).sum(axis=-1, keepdims=True)                               # the weighted mean
+    d_scores: Array = weights * (d_weights - mean)                                         # (softmax.1')
+    return d_scores
 
 
 def mlp(x: Array, p: Arrays, name: str) -> tuple[Array, Saved]:
