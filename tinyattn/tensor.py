@@ -334,7 +334,7 @@ def _dispatch(name: str, function: Callable[..., Any], args: tuple[Any, ...], gi
         return function(*_plain(args), **{key: _plain(value) for key, value in given.items()})
     near = difflib.get_close_matches(name, RULES, n=1)
     raise TypeError(
-        f"np.{name} has no rule, so that tensors can't go through it."
+        f"np.{name} has no rule, so that no gradient could go through it."
         + (f" The nearest there is: {near[0]}." if near else "")
         + " Use .numpy() where no gradient is needed, or write a rule with tinyattn.rule"
     )

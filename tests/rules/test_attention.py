@@ -146,7 +146,7 @@ def test_sizes_of_zero():
 
 def test_errors(inputs):
     query, key, value = inputs
-    with pytest.raises(ValueError, match=r"^attention: query and key must share d_k; got .*\(3, 7\) and key \(5, 8\)\.$"):
+    with pytest.raises(ValueError, match=r"^attention: query and key must share d_k; got query \(3, 7\) and key \(5"):
         attention(np.ones((3, 7)), np.ones((5, 8)), np.ones((5, 2)))
     with pytest.raises(ValueError, match=r"got query \(2, 3, 5\) and key \(2, 5, 7\)\. Is key transposed\?"):
         attention(query, key.swapaxes(-1, -2), value)

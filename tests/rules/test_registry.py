@@ -1,14 +1,9 @@
 import numpy as np
 import pytest
 
-from tinyattn.rules import RULES
 from tinyattn.rules.registry import numpy_like, parameters, rule
 
-
-@pytest.fixture(autouse=True)
-def table(monkeypatch):
-    """The table as it was, whatever a test writes into it."""
-    monkeypatch.setattr("tinyattn.rules.registry.RULES", dict(RULES))
+pytestmark = pytest.mark.usefixtures("own_rules")
 
 
 def result(x):

@@ -1,0 +1,451 @@
+import gc
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import tinyattn as ta
+from tinyattn import engine
+from tinyattn.rules import RULES
+
+GradientError = ta.GradientError
+
+
+pytestmark = pytest.mark.usefixtures("own_rules")
+
+
+def leaf(data=2.0, **options):
+    return ta.tensor(data, requires_grad=True, **options)
+
+
+# ------------------------------------------------------------------------------------------------------ the walk
+
+
+def test_a_gradient_is_summed_over_all_ways():
+    """y = x², z = y + y x: dz/dx = 2 x + 3 x²."""
+    x = leaf(3.0)
+    y = x * x
+    (y + y * x).backward()
+    assert x.grad.item() == 33.0
+
+
+def test_a_diamond_of_many_storeys():
+    """2³⁰ ways from top to bottom, walked once each node."""
+    x = y = leaf(1.0)
+    for _ in range(30):
+        y = y + y
+    y.backward()
+    assert x.grad.item() == 2.0**30
+
+
+def test_a_node_waits_for_its_younger_users():
+    """`early` is used by a node made last, so that an order by depth would visit it too soon."""
+    x = leaf(2.0)
+    early = x * x
+    late = early
+    for _ in range(5):
+        late = late * 1.0
+    (early * late).backward()  # x⁴
+    assert x.grad.item() == 32.0
+
+
+def test_depth_is_no_limit():
+    n = 200_000
+    x = leaf(1.0)
+    y = x * 0.0
+    for _ in range(n // 2):
+        y = y * 1.0
+        y = y + x
+    y.backward()
+    assert x.grad.item() == n // 2
+    for _ in range(n):
+        y = x * y
+    del y  # and neither is it when the chain is thrown away
+
+
+def test_leaves_accumulate():
+    x = leaf([1.0, 2.0])
+    for _ in range(2):
+        (x * x).sum().backward()
+    assert x.grad.tolist() == [4.0, 8.0]
+    x.zero_grad()
+    assert x.grad is None
+
+
+def test_only_what_requires_a_gradient_gets_one():
+    x, constant = leaf([1.0, 2.0]), ta.tensor([3.0, 4.0])
+    y = x * constant
+    y.sum().backward()
+    assert x.grad.tolist() == [3.0, 4.0]
+    assert constant.grad is None
+    assert y.grad is None
+
+
+def test_a_branch_that_leads_nowhere_changes_nothing():
+    x = leaf(2.0)
+    y = x * x
+    ta.exp(y)
+    y.backward()
+    assert x.grad.item() == 4.0
+
+
+def test_broadcasting_is_undone():
+    x, column, number = leaf(np.ones((3, 5))), leaf(np.ones((3, 1))), leaf(2.0)
+    weights = np.arange(30.0).reshape(2, 3, 5)
+    (x * column * number * weights).sum().backward()
+    assert x.grad.tolist() == (2 * weights.sum(0)).tolist()
+    assert column.grad.tolist() == (2 * weights.sum((0, 2)))[:, None].tolist()
+    assert number.grad.item() == weights.sum()
+    assert number.grad.shape == ()
+
+
+@pytest.mark.parametrize(
+    ("shape", "gradient", "expected"),
+    [((3,), (2, 3), 2.0), ((1, 3), (2, 3), 2.0), ((2, 1), (2, 3), 3.0), ((), (2, 3), 6.0), ((1, 1), (5, 2, 3), 30.0)],
+)
+def test_unbroadcast(shape, gradient, expected):
+    found = engine.unbroadcast(np.ones(gradient), shape)
+    assert found.shape == shape
+    assert (found == expected).all()
+
+
+@pytest.mark.parametrize(("shape", "gradient"), [((3, 2), (2, 3)), ((2, 3), (3,)), ((2, 3), (1, 3)), ((3,), ())])
+def test_unbroadcast_takes_nothing_that_was_not_broadcast(shape, gradient):
+    with pytest.raises(ValueError, match="doesn't broadcast to"):
+        engine.unbroadcast(np.ones(gradient), shape)
+
+
+def test_gradients_have_the_dtype_of_their_leaf():
+    x = leaf(np.ones(3, np.float32))
+    (x * np.ones(3)).sum().backward()  # float64 on the way
+    assert x.grad.dtype == np.float32
+
+
+def test_each_leaf_owns_its_gradient():
+    """`add` hands the same array to both, and `sum` a read-only view; neither may show."""
+    x, y = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    start = np.array([1.0, 1.0])
+    (x + y).backward(start)
+    x.grad.data[0] = 7.0
+    assert y.grad.tolist() == [1.0, 1.0]
+    assert start.tolist() == [1.0, 1.0]
+    z = leaf(np.ones((2, 3)))
+    z.sum().backward()
+    z.grad.data[...] = 5.0
+
+
+# ------------------------------------------------------------------------------------------------------ starting
+
+
+def test_a_gradient_to_start_from():
+    x = leaf([1.0, 2.0])
+    (x * x).backward([10.0, 100.0])
+    assert x.grad.tolist() == [20.0, 400.0]
+    one = leaf([[3.0]])
+    (one * one).backward()
+    assert one.grad.tolist() == [[6.0]]
+
+
+def test_a_root_of_many_numbers_needs_one():
+    with pytest.raises(GradientError, match=r"shape \(2,\) needs a gradient of that shape .*pass gradient="):
+        (leaf([1.0, 2.0]) * 2.0).backward()
+
+
+def test_a_start_of_another_shape():
+    x = leaf([1.0, 2.0])
+    with pytest.raises(ValueError, match=r"gradient must have the tensor's shape; got \(3,\) for \(2,\)"):
+        (x * x).backward(np.ones(3))
+    assert x.grad is None
+
+
+def test_a_root_that_requires_no_gradient():
+    for root in (ta.tensor(1.0), leaf().detach() * 2.0):
+        with pytest.raises(GradientError, match="doesn't require a gradient"):
+            root.backward()
+
+
+def test_a_leaf_is_its_own_root():
+    x = leaf()
+    x.backward()
+    assert x.grad.item() == 1.0
+
+
+# ------------------------------------------------------------------------------------------------------ releasing
+
+
+def test_a_released_graph_says_so():
+    x = leaf()
+    y = x * x
+    z = ta.exp(y)
+    z.backward()
+    with pytest.raises(GradientError, match=r"released by an earlier backward, at exp\. Pass retain_graph=True"):
+        z.backward()
+    with pytest.raises(GradientError, match="released by an earlier backward, at multiply"):
+        (y + 1.0).backward()
+    assert x.grad.item() == pytest.approx(4 * np.exp(4.0))
+
+
+def test_a_retained_graph_can_be_walked_again():
+    x = leaf(3.0)
+    y = x * x
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.item() == 12.0
+
+
+def test_what_was_saved_is_let_go_without_the_garbage_collector():
+    gc.disable()
+    try:
+        x = leaf(np.ones(7))
+        y = x * 2.0
+        middle = weakref.ref(y)
+        saved = weakref.ref(y._data)
+        z = ta.exp(y).sum()
+        del y
+        assert middle() is not None
+        z.backward()
+        assert middle() is None
+        assert saved() is None
+        z = ta.exp(x * 2.0).sum()  # and what is never walked goes with its last name
+        middle = weakref.ref(z._inputs[0])
+        del z
+        assert middle() is None
+    finally:
+        gc.enable()
+
+
+def test_memory_falls_on_the_way_back():
+    """A node's array is let go once it's passed, before the walk ends."""
+    alive = []
+
+    @ta.rule
+    def counted(x):
+        def backward(d_output):
+            alive.append(sum(reference() is not None for reference in references))
+            return (d_output,)
+
+        return x * 1.0, backward
+
+    references = []
+    y = leaf(np.ones(7))
+    for _ in range(5):
+        y = counted(y)
+        references.append(weakref.ref(y))
+    y.sum().backward()
+    assert sorted(alive, reverse=True) == alive
+    assert alive[-1] <= 2
+
+
+# ------------------------------------------------------------------------------------------------------ rules that err
+
+
+def test_a_gradient_of_a_wrong_shape_names_rule_and_argument():
+    @ta.rule
+    def transposed_by_mistake(left, right):
+        return left * right, lambda d_output: (d_output * right, (d_output * left).T)
+
+    x, y = leaf(np.ones((2, 3))), leaf(np.ones((2, 3)))
+    expected = r"transposed_by_mistake: backward gave right, of shape \(2, 3\), a gradient of shape \(3, 2\)"
+    with pytest.raises(GradientError, match=expected):
+        transposed_by_mistake(x, y).sum().backward()
+    assert x.grad is None
+
+
+def test_a_wrong_number_of_gradients():
+    @ta.rule
+    def forgetful(x, y):
+        return x * y, lambda d_output: (d_output * y,)
+
+    @ta.rule
+    def bare(x):
+        return x * 2, lambda d_output: d_output * 2
+
+    with pytest.raises(GradientError, match=r"forgetful: backward must return a tuple of 2, .*; got a tuple of 1"):
+        forgetful(leaf(), leaf()).backward()
+    with pytest.raises(GradientError, match=r"bare: backward must return a tuple of 1, .*; got float64"):
+        bare(leaf()).backward()
+
+
+def test_nothing_is_half_done():
+    @ta.rule
+    def explosive(x):
+        def backward(d_output):
+            raise ArithmeticError("boom")
+
+        return x * 1.0, backward
+
+    x, y = leaf(), leaf()
+    with pytest.raises(ArithmeticError, match="boom"):
+        (y * 3.0 + explosive(x)).backward()
+    assert x.grad is None
+    assert y.grad is None
+
+
+def test_python_numbers_are_gradients_too():
+    @ta.rule
+    def doubled(x):
+        return 2 * x, lambda d_output: (2.0,)
+
+    x = leaf()
+    doubled(x).backward()
+    assert x.grad.item() == 2.0
+
+
+def test_an_error_tells_where_it_happened():
+    with pytest.raises(ValueError, match="operands could not be broadcast") as raised:
+        leaf([1.0, 2.0]) + np.ones(3)
+    assert raised.value.__notes__ == ["in add(float64 (2,), float64 (3,))"]
+    with pytest.raises(ValueError, match="operands could not be broadcast") as raised:
+        ta.add(np.ones(2, np.float32), np.ones(3))
+    assert raised.value.__notes__ == ["in add(float32 (2,), float64 (3,))"]
+
+
+# ------------------------------------------------------------------------------------------------------ recording
+
+
+def test_no_grad():
+    x = leaf()
+    with ta.no_grad():
+        y = x * x
+        assert isinstance(y, ta.Tensor)
+        assert not y.requires_grad
+        with pytest.raises(ZeroDivisionError), ta.no_grad():
+            1 / 0  # noqa: B018
+        assert not (x * x).requires_grad
+    assert (x * x).requires_grad
+
+    @ta.no_grad()
+    def power(x, n):
+        return x if n == 1 else x * power(x, n - 1)
+
+    assert power(x, 3).item() == 8.0
+    assert not power(x, 3).requires_grad
+    assert (x * x).requires_grad
+
+
+def test_no_grad_is_for_one_thread_alone():
+    x = leaf()
+    found = []
+    with ta.no_grad():
+        thread = threading.Thread(target=lambda: found.append((x * x).requires_grad))
+        thread.start()
+        thread.join()
+    assert found == [True]
+
+
+def test_backward_under_no_grad():
+    x = leaf(3.0)
+    y = x * x
+    with ta.no_grad():
+        y.backward()
+    assert x.grad.item() == 6.0
+
+
+def test_what_cannot_have_a_gradient_has_none():
+    x = leaf([1.5, 2.5])
+    assert not x.astype(int).requires_grad
+    with pytest.raises(TypeError, match="multiply: gradients need float32 or float64; the output is complex128"):
+        x * 1j
+
+
+# ------------------------------------------------------------------------------------------------------ higher orders
+
+
+def test_gradients_of_gradients():
+    x = leaf(2.0)
+    y = x**3
+    y.backward(create_graph=True)
+    first, x.grad = x.grad, None
+    assert first.item() == 12.0
+    first.backward(create_graph=True)
+    second, x.grad = x.grad, None
+    assert second.item() == 12.0
+    second.backward()
+    assert x.grad.item() == 6.0
+
+
+def test_create_graph_retains():
+    x = leaf(3.0)
+    y = x * x
+    y.backward(create_graph=True)
+    y.backward()
+    assert x.grad.item() == 12.0
+    x.grad = None
+
+
+def test_without_create_graph_a_gradient_has_none():
+    x = leaf()
+    (x * x).backward()
+    assert not x.grad.requires_grad
+
+
+# ------------------------------------------------------------------------------------------------------ lifting
+
+
+def test_a_lifted_rule_takes_anything_and_gives_what_it_was_given():
+    assert type(ta.exp(np.zeros(2))) is np.ndarray
+    assert type(ta.exp([0.0, 1.0])) is np.ndarray
+    assert type(ta.exp(0)) is np.float64
+    assert type(ta.exp(ta.tensor([0.0]))) is ta.Tensor
+    assert type(ta.add([1.0], ta.tensor([2.0]))) is ta.Tensor
+    assert ta.softmax.__name__ == "softmax"
+    assert ta.softmax.__wrapped__ is RULES["softmax"]
+    assert ta.softmax.__doc__ == RULES["softmax"].__doc__
+
+
+def test_arrays_by_keyword_and_options_by_position():
+    x = np.arange(6.0).reshape(2, 3)
+    assert ta.sum(x, 0).tolist() == [3.0, 5.0, 7.0]
+    assert ta.sum(x, axis=0).tolist() == [3.0, 5.0, 7.0]
+    assert ta.sum(axis=0, x=x).tolist() == [3.0, 5.0, 7.0]
+    weight, bias = np.ones((3, 5)), leaf(np.ones(5))
+    by_keyword = ta.linear(x, bias=bias, weight=weight)
+    assert by_keyword.tolist() == ta.linear(x, weight, bias).tolist()
+    by_keyword.sum().backward()
+    assert bias.grad.tolist() == [2.0] * 5
+    assert ta.linear(x, weight=weight).shape == (2, 5)
+    assert ta.concatenate(arrays=[x, x], axis=1).shape == ta.concatenate([x, x], 1).shape == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: ta.matmul(x), r"matmul: 'y' is missing"),
+        (lambda x: ta.matmul(x, x, x), r"matmul: takes 2 arguments at most; got 3"),
+        (lambda x: ta.sum(x, 0, axis=1), r"sum: got 'axis' twice"),
+        (lambda x: ta.linear(x, x=x), r"linear: got 'x' twice"),
+        (lambda x: ta.softmax(x, axes=0), r"softmax\(\) got an unexpected keyword argument 'axes'"),
+        (lambda x: ta.exp("x"), r"exp: needs numbers; got str of dtype <U1"),
+        (lambda x: x + "x", r"add: needs numbers; got str of dtype <U1"),
+        (lambda x: x * np.array([None]), r"multiply: needs numbers; got ndarray of dtype object"),
+        (lambda x: ta.mse_loss(x, 1.0), r"mse_loss: needs arrays; got the number 1\.0"),
+        (lambda x: ta.attention(x, x, x, scale=x), r"attention: scale is an option, and has no gradient"),
+    ],
+)
+def test_calls_that_make_no_sense(call, message):
+    for x in (leaf([[1.0]]), ta.tensor([[1.0]])):
+        if "option" in message and not x.requires_grad:
+            continue
+        with pytest.raises(TypeError, match=message):
+            call(x)
+
+
+def test_a_tensor_that_needs_no_gradient_may_be_an_option():
+    x = leaf(np.ones((3, 5)))
+    masked = ta.attention(x, x, x, mask=ta.tensor(np.eye(3, dtype=bool)))
+    assert masked.tolist() == x.tolist()
+
+
+def test_the_graph_can_be_read():
+    x = leaf([1.0, 2.0], name="x")
+    y = ta.softmax(x * 3, axis=0)
+    assert y._rule is RULES["softmax"]
+    assert y._options == {"axis": 0}
+    (product,) = y._inputs
+    assert product._rule is RULES["multiply"]
+    assert product._inputs == (x, 3)
+    assert x._rule is None
+    assert x._inputs == ()
+    y.sum().backward()
+    assert y._inputs is None
