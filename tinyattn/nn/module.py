@@ -92,11 +92,13 @@ class Module:
         return self.train(False)
 
     def __repr__(self) -> str:
-        own = vars(self).items()
+        below = list(_walk(self, ""))
+        deeper = tuple(f"{name}." for name, value in below if isinstance(value, Module))
+        own = [(name, value) for name, value in below if not name.startswith(deeper)]
         parameters = ", ".join(f"{name} {value.shape}" for name, value in own if isinstance(value, Tensor))
         lines = [f"{type(self).__name__}({parameters})"]
-        for name, value in _walk(self, ""):
-            if isinstance(value, Module) and "." not in name:
+        for name, value in own:
+            if isinstance(value, Module):
                 lines += f"{name}: {value!r}".splitlines()
         return "\n  ".join(lines)
 
