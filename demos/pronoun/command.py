@@ -153,8 +153,13 @@ def _train(options: argparse.Namespace) -> None:
     _write_results(options.out, run, findings, errors)
     _tell(console, run, findings, options.baselines)
     console.print(f"Trained in {run.seconds:.1f} s. Model, metrics and pictures: {options.out}/", soft_wrap=True)
-    model = "" if options.out == OUT else f" --model {options.out / 'model.safetensors'}"
-    console.print(f'Ask it: {PROGRAM} resolve "The cat sat on the mat because it was soft."{model}', soft_wrap=True)
+    console.print(_what_next(options.out), soft_wrap=True)
+
+
+def _what_next(out: Path) -> str:
+    python = ".venv/bin/python" if Path(sys.prefix) == Path(".venv").absolute() else "python"
+    model = "" if out == OUT else f" --model {out / 'model.safetensors'}"
+    return f'Ask it: {python} -m demos.pronoun resolve "The cat sat on the mat because it was soft."{model}'
 
 
 def _start(options: argparse.Namespace) -> Run:

@@ -126,7 +126,7 @@ def gradient_table(errors: GradientErrors) -> Group:
     table.add_column("in")
     table.add_row("the tape", f"{errors.tape:.1e}", errors.tape_at)
     table.add_row("central differences", f"{errors.numeric:.1e}", errors.numeric_at)
-    title = f"The gradient of every parameter by hand, against two witnesses (differences: {errors.n_sampled} of each)"
+    title = f"Every gradient by hand, against two witnesses (differences: {errors.n_sampled} numbers of each)"
     return _titled(title, table)
 
 
