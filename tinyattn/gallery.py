@@ -7,6 +7,8 @@ Lengths of axes are distinct primes, so that no wrong transpose fits by chance. 
 where a derivative has two sides and differences see both.
 """
 
+from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
+
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +23,7 @@ from tinyattn.rules import softmax as softmax_rules
 from tinyattn.rules.registry import Array, Gradients, Result
 
 Vector: TypeAlias = "np.ndarray[Any, Any]"
-Rng: TypeAlias = np.random.Generator
+Rng: TypeAlias = "np.random.Generator"
 
 
 class Sample(NamedTuple):
@@ -41,7 +43,7 @@ class Fault(NamedTuple):
     function: Callable[..., Result]
 
 
-Sampler: TypeAlias = Callable[[Rng], Iterable[Sample]]
+Sampler: TypeAlias = "Callable[[Rng], Iterable[Sample]]"
 
 SAMPLES: dict[str, Sampler] = {}
 FAULTS: dict[str, Fault] = {}

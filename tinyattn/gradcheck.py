@@ -19,6 +19,8 @@ A `Report` is true where the witnesses agree, and prints as a table. A `RuleChec
 `error_numeric`, `error_complex`, `error_tape`; None for a witness that none of the samples could call.
 """
 
+from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
+
 import difflib
 import inspect
 import itertools

@@ -1,5 +1,7 @@
 """Multi-head attention."""
 
+from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
+
 from typing import Any
 
 import numpy as np

@@ -1,12 +1,14 @@
 """How parameters start."""
 
+from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
+
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from tinyattn.tensor import Tensor
 
-Seed: TypeAlias = np.random.Generator | int | None
+Seed: TypeAlias = "np.random.Generator | int | None"
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float, dtype: Any) -> Tensor:

@@ -1,5 +1,7 @@
 """Layers that are one table of numbers: a matrix to multiply by, or rows to look up."""
 
+from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
+
 from typing import Any
 
 import numpy as np

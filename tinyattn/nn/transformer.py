@@ -1,5 +1,7 @@
 """The block that transformers stack, and the stacking."""
 
+from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
+
 from collections.abc import Callable
 from typing import Any
 
