@@ -47,6 +47,7 @@ def test_other_graphs_are_left_whole():
     x = ta.tensor(2.0, requires_grad=True)
     y = x * x
     assert ta.grad(lambda z: y * z)(3.0).item() == 4.0
+    assert ta.grad(lambda z: y)(3.0).item() == 0.0
     assert x.grad is None
     y.backward()
     assert x.grad.item() == 4.0

@@ -1,5 +1,8 @@
 import copy
 import operator
+import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -254,14 +257,28 @@ def test_requires_grad_is_for_leaves_to_set():
     assert not (x * 2.0).requires_grad
 
 
-def test_copies_are_leaves_of_their_own():
-    x = leaf([1.0, 2.0])
-    y = copy.deepcopy(x)
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_are_leaves_of_their_own(duplicate):
+    x = leaf([1.0, 2.0], name="x")
+    x.grad = ta.tensor([5.0, 5.0])
+    y = duplicate(x)
+    assert (y.name, y.requires_grad, y.grad.tolist()) == ("x", True, [5.0, 5.0])
     y.data[0] = 7.0
     (y * y).sum().backward()
     assert x.tolist() == [1.0, 2.0]
-    assert x.grad is None
-    assert y.grad.tolist() == [14.0, 4.0]
+    assert x.grad.tolist() == [5.0, 5.0]
+    assert y.grad.tolist() == [19.0, 9.0]
+    with pytest.raises(ta.GradientError, match=r"here multiply, can't be copied .* do it to \.detach\(\)"):
+        duplicate(x * 2.0)
+
+
+def test_a_pickle_from_a_longer_life_has_no_claim_to_age():
+    """Nodes are sorted by age: were a loaded leaf younger than what is made of it, it would lose its gradient."""
+    program = "import sys, pickle, tinyattn as ta; [ta.tensor(0.0) for _ in range(10**5)];"
+    program += "sys.stdout.buffer.write(pickle.dumps(ta.tensor([1.0, 2.0], requires_grad=True)))"
+    x = pickle.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout)
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [2.0, 4.0]
 
 
 # ------------------------------------------------------------------------------------------------- NumPy's functions

@@ -302,9 +302,9 @@ def walk(
 
 
 def _youngest_last(root: Node, oldest: int) -> list[Node]:
-    """What the root was made of and may have a gradient, in the order of birth."""
-    seen = {root}
-    stack = [root]
+    """What the root was made of and may have a gradient, in the order of birth; nothing that is older than `oldest`."""
+    seen = {root} if root._age >= oldest else set()
+    stack = list(seen)
     while stack:
         node = stack.pop()
         if node._inputs is None:

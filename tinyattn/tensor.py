@@ -150,7 +150,8 @@ class Tensor(Node):
         first had `retain_graph`. With `create_graph` the gradients have graphs themselves, and can be differentiated
         further (they then hold on to the leaf whose `.grad` they are; `tinyattn.grad` makes no such cycle).
 
-        Raises `GradientError` where no gradient can be had, `ValueError` for one of another shape.
+        Raises `GradientError` where no gradient can be had, `ValueError` for one of another shape. Whatever is raised,
+        also by a rule on the way, no `.grad` has changed; but the graph may be used up.
         """
         engine.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
@@ -185,6 +186,15 @@ class Tensor(Node):
 
     def __bool__(self) -> bool:
         return bool(self._data)
+
+    def __reduce__(self) -> Any:
+        """For copies and pickles, which are leaves: they have no part in the graph, and an age of their own."""
+        if self._rule is not None:
+            raise engine.GradientError(
+                f"a tensor that a rule made, here {self._rule.__name__}, can't be copied or pickled with its graph;"
+                " do it to .detach()"
+            )
+        return _restored, (self.data, self._requires_grad, self.name, self.grad)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -299,6 +309,12 @@ def tensor(data: Any, *, requires_grad: bool = False, dtype: Any = None, name: s
         _check_float(array)
     number_or_array = array if array.ndim else array[()]  # NumPy's scalars are faster than arrays of no axes
     return leaf(Tensor, number_or_array, requires_grad, name)
+
+
+def _restored(data: Array, requires_grad: bool, name: str | None, grad: Tensor | None) -> Tensor:
+    copied = tensor(data, requires_grad=requires_grad, name=name)
+    copied.grad = grad
+    return copied
 
 
 def _array(data: Any, dtype: Any) -> "np.ndarray[Any, Any]":
