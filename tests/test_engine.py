@@ -4,6 +4,8 @@ import weakref
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as hnp
 
 import tinyattn as ta
 from tinyattn import engine
@@ -108,6 +110,15 @@ def test_unbroadcast(shape, gradient, expected):
     found = engine.unbroadcast(np.ones(gradient), shape)
     assert found.shape == shape
     assert (found == expected).all()
+
+
+@given(hnp.mutually_broadcastable_shapes(num_shapes=1, base_shape=(2, 1, 3), max_dims=5, max_side=5))
+def test_unbroadcast_is_the_adjoint_of_broadcasting(shapes):
+    """⟨g, broadcast(x)⟩ = ⟨unbroadcast(g), x⟩; exactly, in integers."""
+    (shape,), result = shapes
+    rng = np.random.default_rng(0)
+    x, g = rng.integers(-9, 9, shape), rng.integers(-9, 9, result)
+    assert (g * np.broadcast_to(x, result)).sum() == (engine.unbroadcast(g, shape) * x).sum()
 
 
 @pytest.mark.parametrize(("shape", "gradient"), [((3, 2), (2, 3)), ((2, 3), (3,)), ((2, 3), (1, 3)), ((3,), ())])

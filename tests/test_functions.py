@@ -12,7 +12,7 @@ def inputs():
 
 def test_attention_gives_its_weights_if_asked(inputs):
     mask = np.tri(3, 7, dtype=bool)
-    output, weights = ta.attention(*inputs, mask=mask, return_weights=True)
+    output, weights = ta.attention(*inputs, mask=mask.tolist(), return_weights=True)
     assert output.shape == (2, 3, 11)
     assert weights.shape == (2, 3, 7)
     np.testing.assert_allclose((weights @ inputs[2]).numpy(), output.numpy())

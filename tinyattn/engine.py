@@ -184,7 +184,7 @@ def _can_require_grad(output: Array, rule: Rule) -> bool:
 
 def _tell(error: Exception, rule: Rule, arrays: Sequence[Any]) -> None:
     """Note on the error what was being computed, and from what."""
-    numbers = [x for x in arrays if isinstance(x, int | float)]
+    numbers = [x for x in arrays if type(x) in (int, float, bool)]
     if numbers and isinstance(error, AttributeError):
         raise TypeError(f"{rule.__name__}: needs arrays; got the number {numbers[0]}") from error
     given = (f"{x.dtype} {x.shape}" if hasattr(x, "shape") else repr(x) for x in arrays)

@@ -119,6 +119,8 @@ def _numerator_and_denominator(rng: Rng) -> Iterable[Sample]:
 def _base_and_exponent(rng: Rng) -> Iterable[Sample]:
     base = rng.uniform(0.5, 2.0, (3, 5))
     yield Sample("arrays", (base, rng.normal(size=5)))
+    yield Sample("one exponent for all", (base, np.array(0.7)))
+    yield Sample("one base for all", (np.array(1.3), rng.normal(size=5)))
     yield Sample("an exponent among zeros", (base, np.array([0.0, 1.0, 2.0, 0.0, -1.0])))
     yield from (Sample(f"exponent {exponent}", (clear_of_zero(rng, 3, 5), exponent)) for exponent in (2, 3, -1))
     yield Sample("exponent 0.5", (base, 0.5))

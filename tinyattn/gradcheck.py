@@ -33,7 +33,7 @@ import numpy as np
 from tinyattn.derivatives import vjp
 from tinyattn.engine import Rule, no_grad, unbroadcast, walk
 from tinyattn.gallery import SAMPLES, Sample
-from tinyattn.rules.registry import RULES
+from tinyattn.rules.registry import RULES, Result
 from tinyattn.tensor import Tensor
 
 Vector: TypeAlias = "np.ndarray[Any, Any]"
@@ -235,11 +235,15 @@ def _case(rule: Rule, sample: Sample, rng: np.random.Generator) -> _Case:
     arguments = [_plain(x) for x in sample.arrays]
     chosen = _floating(arguments)
 
+    def run(arrays: Sequence[Any]) -> Result:
+        """As the engine does: with NumPy's scalars for arrays of no axes."""
+        return rule(*(x[()] if isinstance(x, np.ndarray) else x for x in arrays), **sample.options)
+
     def value(*arrays: Any) -> Vector:
-        return np.asarray(rule(*arrays, **sample.options)[0])
+        return np.asarray(run(arrays)[0])
 
     def backward() -> list[Vector]:
-        gradients = rule(*arguments, **sample.options)[1](c[()])
+        gradients = run(arguments)[1](c[()])
         return [_sent(gradients[i], arguments[i]) for i in chosen]
 
     def tape() -> list[Vector]:

@@ -56,6 +56,13 @@ def test_python_numbers_do_not_widen(rule, number):
     assert backward(np.ones(2, np.float32))[0].dtype == np.float32
 
 
+def test_numpys_scalars_are_arrays_with_a_gradient():
+    """They stand for Tensors of no axes; only Python's numbers are constants."""
+    d_base, d_exponent = rules.power(np.array([2.0, 3.0]), np.float64(2.0))[1](np.ones(2))
+    assert d_base.tolist() == [4.0, 6.0]
+    np.testing.assert_allclose(d_exponent, [4 * np.log(2), 9 * np.log(3)])
+
+
 def test_astype_brings_the_gradient_back_in_the_dtype_that_came_in():
     output, backward = rules.astype(np.array([1.5], np.float32), np.float64)
     assert output.dtype == np.float64

@@ -39,7 +39,8 @@ def attention(
     lines the last query up with the last key and hides later ones. `scale` takes the place of 1/√d_k.
 
     A query that may attend to nothing gives zeros, with zero gradients. What stands in keys and values that are masked,
-    NaN included, reaches neither output nor gradients.
+    NaN included, reaches neither output nor gradients. Raises `TypeError` for a mask that isn't boolean, `ValueError`
+    for shapes that don't fit.
 
     >>> query, key = np.zeros((1, 2)), np.zeros((2, 2))
     >>> attention(query, key, np.array([[1.0], [3.0]]))[0]
@@ -129,6 +130,7 @@ def _allowed(query: Array, key: Array, mask: Array, causal: bool) -> Array:
         raise ValueError(f"attention: query and key must share d_k; {got}.{hint}")
     n_queries, n_keys = query.shape[-2], key.shape[-2]
     if mask is not None:
+        mask = np.asarray(mask)
         if mask.dtype != bool:
             raise TypeError(
                 f"attention: mask must be boolean, True = may attend; got {mask.dtype}."

@@ -137,7 +137,8 @@ def power(base: Array, exponent: Array) -> Result:
         logarithm = np.log(np.where(base > 0, base, 1.0))
         return d_output * (exponent * lowered), d_output * (output * logarithm)
 
-    return output, backward_constant if isinstance(exponent, int | float) else backward
+    constant = type(exponent) in (int, float, bool)  # np.float64 isn't: it may be what a Tensor holds
+    return output, backward_constant if constant else backward
 
 
 @rule

@@ -19,7 +19,8 @@ def cross_entropy(scores: Array, targets: Array, *, reduction: str = "mean") -> 
     ∂ℓ/∂s_j = w_j − [j = t]                                          (cross_entropy.2)
 
     scores (..., n_classes), targets (...) of integers; the mean over all of them, or `reduction="sum"`, or `"none"`.
-    The classes stand on the last axis; PyTorch has them on the second.
+    The classes stand on the last axis; PyTorch has them on the second. Raises `TypeError` for targets that aren't
+    integers, `ValueError` for shapes or classes that don't fit.
 
     >>> cross_entropy(np.array([[0.0, 0.0]]), np.array([1]))[0].round(4).item()  # log 2
     0.6931

@@ -31,9 +31,11 @@ def matmul(x: Array, y: Array) -> Result:
             d_output = np.expand_dims(d_output, -1)
         if x.ndim == 1:
             d_output = np.expand_dims(d_output, -2)
-        shared = columns.ndim == 2
         d_x = d_output @ columns.swapaxes(-1, -2)  # (matmul.2)
-        d_y = weight_gradient(rows, d_output) if shared else rows.swapaxes(-1, -2) @ d_output  # (matmul.2)
+        if columns.ndim == 2:  # one matrix for the whole stack
+            d_y = weight_gradient(rows, d_output)
+        else:
+            d_y = rows.swapaxes(-1, -2) @ d_output  # (matmul.2)
         return d_x, d_y if y.ndim > 1 else d_y.squeeze(-1)
 
     return x @ y, backward
@@ -47,7 +49,7 @@ def linear(x: Array, weight: Array, bias: Array = None) -> Result:
     d_x = d_y Wᵀ,   d_W = Xᵀ d_Y,   d_b = Σ_n d_y_n                  (linear.2)
 
     x (..., d_in), weight (d_in, d_out), bias (d_out,), output (..., d_out). The weight stands as it is multiplied;
-    PyTorch keeps its transpose. In (linear.2) X and Y hold all rows of x and y, so that each line is one product.
+    PyTorch keeps its transpose. In (linear.2) X and d_Y hold all rows of x and d_y, whatever axes they came with.
 
     >>> linear(np.array([1.0, 2.0]), np.array([[3.0], [4.0]]), np.array([5.0]))[0]
     array([16.])
@@ -73,7 +75,7 @@ def linear(x: Array, weight: Array, bias: Array = None) -> Result:
 
 
 def weight_gradient(x: Array, d_output: Array) -> Array:
-    """Xᵀ d_Y over all rows of x (..., d_in) and d_output (..., d_out): one product, where a sum of many would do."""
+    """(matmul.2), (linear.2): Xᵀ d_Y over all rows of x (..., d_in) and d_output (..., d_out), as one product."""
     d_in, d_out = x.shape[-1], d_output.shape[-1]
     n = math.prod(x.shape[:-1])
     return x.reshape((n, d_in)).swapaxes(0, 1) @ d_output.reshape((n, d_out))

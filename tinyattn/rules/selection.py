@@ -52,8 +52,8 @@ def embedding(weight: Array, ids: Array) -> Result:
     y_n = W[i_n]                                                     (embedding.1)
     d_W[v] = Σ_{n : i_n = v} d_y_n                                   (embedding.2)
 
-    weight (vocab_size, d_model), ids (...) of integers, output (..., d_model). Ids don't count from the end: a negative
-    one is an error, as is one past the vocabulary.
+    weight (vocab_size, d_model), ids (...) of integers, output (..., d_model). Raises `TypeError` for ids that aren't
+    integers, `ValueError` for one past the vocabulary or below 0: here they don't count from the end.
 
     >>> embedding(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1, 0]))[0]
     array([[3., 4.],
