@@ -8,6 +8,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 MADE := $(VENV)/.made-by-$(subst /,_,$(PYTHON))
 
+# The matrices here are small: a second BLAS thread gains nothing, and waits for long where another program has its core.
+export OPENBLAS_NUM_THREADS ?= 1
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test test-slow lint venv clean
