@@ -71,9 +71,9 @@ FAULTS = {
     "norm without the mean's share": (
         "norm_backward",
         lambda d_output, saved, p, name, d_p: (
-            d_p.update({f"{name}.bias": by_hand.sum_rows(d_output)}),
-            d_p.update({f"{name}.weight": by_hand.sum_rows(d_output * saved[2])}),
-            d_output * p[f"{name}.weight"] / saved[1],
+            d_p.update({f"{name}.bias": by_hand.sum_places(d_output)}),
+            d_p.update({f"{name}.weight": by_hand.sum_places(d_output * saved[1])}),
+            d_output * p[f"{name}.weight"] / saved[0],
         )[-1],
     ),
 }
@@ -139,16 +139,36 @@ def test_it_stands_on_numpy_alone_and_is_read_in_one_sitting():
     assert len(source.splitlines()) <= 300
 
 
-LABEL = re.compile(r"\(((?:model|attend|softmax|mlp|norm|product)\.\d+'?)\)|tag\{((?:softmax|product)\.\d+'?)\}")
+LABEL = re.compile(r"(?:\(|tag\{)((model|attend|softmax|mlp|norm|product)\.(\d+)('?))(?:\)|\})")
 
 
-def labels(path):
-    return {first or second for first, second in LABEL.findall(Path(path).read_text(encoding="utf-8"))}
+def labels(text):
+    """Each label where it first stands, in order: `attend.4'`, its family, its number, whether it is primed."""
+    return list(dict.fromkeys(match.groups() for match in LABEL.finditer(text)))
+
+
+def code_and_page():
+    code = Path(by_hand.__file__).read_text(encoding="utf-8")
+    page = Path(__file__).parents[2] / "docs" / "derivations" / "pronoun.md"
+    return code[code.index("def forward") :], page.read_text(encoding="utf-8")
 
 
 def test_code_and_derivation_carry_the_same_labels():
-    page = Path(__file__).parents[2] / "docs" / "derivations" / "pronoun.md"
-    in_code, on_page = labels(by_hand.__file__), labels(page)
+    in_code, on_page = (set(labels(text)) for text in code_and_page())
     assert in_code == on_page
-    steps = {label for label in in_code if not label.endswith("'")}
-    assert {f"{step}'" for step in steps} == in_code - steps, "a step that nothing undoes"
+    steps = {label for label, _, _, primed in in_code if not primed}
+    assert {f"{step}'" for step in steps} == {label for label, _, _, primed in in_code if primed}, "a step not undone"
+
+
+@pytest.mark.parametrize("family", ["model", "attend", "mlp", "norm"])
+def test_the_backward_undoes_the_steps_in_reverse_order(family):
+    code, page = code_and_page()
+    heading = {"model": "## The model", "attend": "## Attention", "mlp": "## The rectifier", "norm": "## Layer norm"}[family]
+    page = page[page.index(heading) :]
+    for text in (code, page):
+        forwards = [int(number) for _, of, number, primed in labels(text) if of == family and not primed]
+        backwards = [int(number) for _, of, number, primed in labels(text) if of == family and primed]
+        assert forwards == sorted(forwards)
+        if family == "model" and text is code:  # the loss has a function of its own, behind
+            backwards = [9, *(number for number in backwards if number != 9)]
+        assert backwards == forwards[::-1]
