@@ -160,11 +160,13 @@ def test_code_and_derivation_carry_the_same_labels():
     assert {f"{step}'" for step in steps} == {label for label, _, _, primed in in_code if primed}, "a step not undone"
 
 
-@pytest.mark.parametrize("family", ["model", "attend", "mlp", "norm"])
-def test_the_backward_undoes_the_steps_in_reverse_order(family):
+@pytest.mark.parametrize(
+    ("family", "heading"),
+    [("model", "The model"), ("attend", "Attention"), ("mlp", "The rectifier"), ("norm", "Layer norm")],
+)
+def test_the_backward_undoes_the_steps_in_reverse_order(family, heading):
     code, page = code_and_page()
-    heading = {"model": "## The model", "attend": "## Attention", "mlp": "## The rectifier", "norm": "## Layer norm"}[family]
-    page = page[page.index(heading) :]
+    page = page[page.index(f"## {heading}") :]
     for text in (code, page):
         forwards = [int(number) for _, of, number, primed in labels(text) if of == family and not primed]
         backwards = [int(number) for _, of, number, primed in labels(text) if of == family and primed]

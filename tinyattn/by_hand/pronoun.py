@@ -83,7 +83,7 @@ def forward(p: Arrays, tokens: Array, pronoun: Array, n_heads: int) -> tuple[Arr
     The weights are (B, h, n, n) in block 1, where every place asks, and (B, h, 1, n) in block 2.
     """
     at_pronoun = (np.arange(len(tokens)), pronoun)
-    bias = np.where(tokens == PADDING, -np.inf, 0).astype(p["words.weight"].dtype)         # (attend.5)  (B, n)
+    bias = np.where(tokens == PADDING, -np.inf, 0).astype(p["words.weight"].dtype)         # no weight to padding
     words = p["words.weight"][tokens]                                                      # (model.1)  (B, n, d)
     stream = words + p["positions.weight"][: tokens.shape[1]]                              # (model.2)  (B, n, d)
 
@@ -96,7 +96,8 @@ def forward(p: Arrays, tokens: Array, pronoun: Array, n_heads: int) -> tuple[Arr
 
     places, norm_21 = norm(stream, p, "block_2.norm_1")                                    # (model.5)
     reader, asker = stream[at_pronoun], places[at_pronoun]                                 # (model.5)  (B, d)
-    told, weights_2, attend_2 = attend(asker[:, None], places, words, bias, n_heads, p, "block_2.attention")  # (model.6)
+    told, weights_2, attend_2 = attend(
+        asker[:, None], places, words, bias, n_heads, p, "block_2.attention")              # (model.6)  (B, 1, d)
     reader = reader + told[:, 0]                                                           # (model.6)
     normed, norm_22 = norm(reader, p, "block_2.norm_2")                                    # (model.7)  (B, d)
     thought, mlp_2 = mlp(normed, p, "block_2")                                             # (model.7)
