@@ -1,6 +1,6 @@
 """The grammar keeps what it promises: neither place nor nearness nor the bag of words gives the answer away."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,29 @@ def test_either_voice_has_each_role_as_its_answer_equally_often(corpus, voice):
 def test_in_more_than_half_of_the_sentences_both_nouns_are_of_one_kind(corpus):
     assert np.mean([s.same_kind for s in corpus.train]) >= 0.5
     assert np.mean([s.same_kind for s in corpus.heldout]) >= 0.5
+
+
+@pytest.mark.parametrize("part", ["train", "heldout"])
+def test_the_bag_of_words_is_at_chance_where_both_nouns_are_of_one_kind(corpus, part):
+    """Among n sentences with the same bag either noun is the answer n/2 times, give or take √n/2."""
+    bags = defaultdict(list)
+    for s in getattr(corpus, part):
+        if s.same_kind:
+            bags[s.template.name, *sorted((s.a, s.b)), s.passive, s.cue, s.also].append(s.answer == min(s.a, s.b))
+    excess = [(2 * sum(firsts) - len(firsts)) ** 2 / len(firsts) for firsts in bags.values()]  # 1 on average, if fair
+    assert abs(np.mean(excess) - 1) < 3.5 * np.sqrt(2 / len(excess)), "three and a half standard deviations"
+
+
+def test_each_noun_plays_either_role_about_as_often(corpus):
+    """Else a reader could learn that a king mostly acts, and a boy mostly suffers."""
+    roles = defaultdict(list)
+    for s in corpus.train:
+        if s.same_kind:
+            roles[s.a].append("a")
+            roles[s.b].append("b")
+    assert set(roles) == set(KIND_OF)
+    for noun, played in roles.items():
+        assert 0.35 < played.count("a") / len(played) < 0.65, noun
 
 
 def test_exchanged_nouns_leave_the_same_bag_of_words_and_the_other_answer(corpus):
