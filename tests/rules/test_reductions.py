@@ -46,6 +46,13 @@ def test_logsumexp_far_from_zero():
     np.testing.assert_allclose(backward(np.ones(2))[0], [[0.5, 0.5], [1.0, 0.0]])
 
 
+def test_logsumexp_of_nothing_but_minus_infinity():
+    """The first row has no softmax; the second is as it would be alone. NumPy warns of nothing."""
+    output, backward = rules.logsumexp(np.array([[-np.inf, -np.inf], [0.0, -np.inf]]), -1)
+    assert output.tolist() == [-np.inf, 0.0]
+    np.testing.assert_array_equal(backward(np.ones(2))[0], [[np.nan, np.nan], [1.0, 0.0]])
+
+
 def test_no_numbers_at_all():
     nothing = np.zeros((0, 3))
     output, backward = rules.sum(nothing, 0)

@@ -152,10 +152,13 @@ def logsumexp(x: Array, axis: Axis = None, *, keepdims: bool = False) -> Result:
     largest = np.max(x, axis=axis, keepdims=True)
     shift = np.where(np.isfinite(largest), largest, 0.0)  # comes out of the logarithm again; keeps exp from overflow
     exp = np.exp(x - shift)
-    total = np.sum(exp, axis=axis, keepdims=True)
-    output = np.log(total) + shift
+    normalizer = np.sum(exp, axis=axis, keepdims=True)
+    with np.errstate(divide="ignore"):  # where every x_i is −∞, log 0 is the answer
+        output = np.log(normalizer) + shift
 
     def backward(d_output: Array) -> Gradients:
-        return (restore(d_output, x.shape, axis) * (exp / total),)
+        with np.errstate(invalid="ignore"):  # and there it's 0/0
+            weights = exp / normalizer
+        return (restore(d_output, x.shape, axis) * weights,)
 
     return output if keepdims else np.squeeze(output, _axes(x.shape, axis)), backward
