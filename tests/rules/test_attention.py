@@ -118,6 +118,24 @@ def test_what_comes_later_does_not_reach_back(inputs, rng, garbage):
     np.testing.assert_allclose(d_query[:, :-1], expected_gradients[0])
 
 
+@pytest.mark.parametrize("place", ["key", "value"])
+def test_what_a_query_does_not_see_gets_nothing_of_the_garbage_that_it_sees(inputs, rng, place):
+    """Query 1 sees NaN at key 2, but neither key 4, which the others see, nor key 5, which nobody sees."""
+    mask = np.ones((N_QUERIES, N_KEYS), bool)
+    mask[[0, 2], 2] = mask[1, 4] = mask[:, 5] = False
+    query, *dirty = inputs
+    d_output = rng.normal(size=(2, N_QUERIES, D_V))
+    others = [0, 2]
+    _, expected, expected_value, _ = attention(query[:, others], *dirty, mask=mask[others])[1](d_output[:, others])
+    dirty[place == "value"][:, 2, 0] = np.nan
+    _, d_key, d_value, _ = attention(query, *dirty, mask=mask)[1](d_output)
+    assert np.isnan(d_key[:, 3]).all(), "which query 1 does see"
+    np.testing.assert_allclose(d_key[:, 4], expected[:, 4])
+    np.testing.assert_allclose(d_value[:, 4], expected_value[:, 4])
+    assert not d_key[:, 5].any()
+    assert not d_value[:, 5].any()
+
+
 def test_a_visible_value_that_is_infinite_makes_its_own_queries_infinite(inputs):
     value = inputs[2]
     value[0, 6, 3] = np.inf
