@@ -52,6 +52,34 @@ def test_a_node_waits_for_its_younger_users():
     assert x.grad.item() == 32.0
 
 
+def test_a_sum_takes_nothing_from_those_who_share_an_array():
+    """`add` hands one array to x and y; 3 more for x, from a node made before it, are none for y."""
+    x, y = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    u = x * 3
+    v = (x + y) * 2
+    ((u + v) * 1.0).sum().backward()
+    assert x.grad.tolist() == [5.0, 5.0]
+    assert y.grad.tolist() == [2.0, 2.0]
+
+
+def test_a_sum_takes_nothing_from_what_was_saved():
+    """A rule may hand out an array that it saved, twice even, and is asked for it again in the next walk."""
+    slopes = np.array([10.0, 20.0])
+
+    @ta.rule
+    def tilted(x, y):
+        return ((x + y) * slopes).sum(), lambda d_output: (slopes if d_output == 1 else d_output * slopes,) * 2
+
+    x, y = leaf([1.0, 2.0]), leaf([3.0, 4.0])
+    u = (x * 3).sum()
+    root = u + tilted(x, y * 1.0)
+    for walks in (1, 2):
+        root.backward(retain_graph=True)
+        assert x.grad.tolist() == [13.0 * walks, 23.0 * walks]
+        assert y.grad.tolist() == [10.0 * walks, 20.0 * walks]
+    assert slopes.tolist() == [10.0, 20.0]
+
+
 def test_depth_is_no_limit():
     n = 200_000
     x = leaf(1.0)
