@@ -146,7 +146,8 @@ def attention(
     `return_weights` the result is (output, weights), the weights (..., n_queries, n_keys).
 
     A query that may attend to nothing gives zeros, with zero gradients. What stands in keys and values that are masked,
-    NaN included, reaches neither output nor gradients.
+    NaN included, reaches neither output nor gradients, nor, where no query may attend to them, derivatives of any
+    order. A bias of −∞ along a whole row gives NaN, since no weights sum to 1 there: hide keys with the mask instead.
 
     Raises `TypeError` for a mask that isn't boolean, `ValueError` for shapes that don't fit. Vaswani et al. 2017,
     arXiv:1706.03762, eq. 1. (PyTorch's `scaled_dot_product_attention` takes the bias as a float `attn_mask`, and lines

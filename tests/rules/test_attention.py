@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import tinyattn as ta
 from tinyattn.rules.attention import attention, attention_weights
 
 N_QUERIES, N_KEYS, D_K, D_V = 3, 7, 5, 11
@@ -101,6 +102,60 @@ def test_what_is_masked_reaches_nothing(inputs, rng, garbage):
         np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e308])
+@pytest.mark.parametrize("scale", [None, 0.0, 1e3])
+def test_what_nobody_sees_reaches_no_higher_derivative(inputs, rng, garbage, scale):
+    """In jvp, in gradients of gradients and in the Hessian, each in all three inputs and the bias: as if it were 0."""
+    mask = np.ones((2, N_QUERIES, N_KEYS), bool)
+    mask[:, :, 2] = mask[0, :, 5] = mask[:, 1] = False
+    inputs.append(rng.normal(size=(N_QUERIES, N_KEYS)))
+    tangents = [rng.normal(size=x.shape) for x in inputs]
+    hidden = [(slice(None), 1), (slice(None), 2), (0, 5)]
+
+    def dirty(filling):
+        copies = [x.copy() for x in inputs]
+        for x, places in zip(copies, (hidden[:1], hidden[1:], hidden[1:], [(slice(None), 2)]), strict=True):
+            for place in places:
+                x[place] = filling
+        return copies
+
+    def loss(query, key, value, bias):
+        return (ta.attention(query, key, value, mask=mask, bias=bias, scale=scale) ** 2).sum()
+
+    def slope(*arrays):
+        gradients = ta.grad(loss, (0, 1, 2, 3))(*arrays)
+        return sum((g * t).sum() for g, t in zip(gradients, tangents, strict=True))
+
+    def derivatives(arrays):
+        yield from ta.jvp(lambda *x: ta.attention(*x[:3], mask=mask, bias=x[3], scale=scale), arrays, tangents)
+        yield from ta.grad(slope, (0, 1, 2, 3))(*arrays)
+        small = [x[..., :1] for x in arrays[:3]]
+        yield from (ta.hessian(lambda *x: loss(*x, arrays[3]), i)(*small) for i in range(3))
+
+    for found, expected in zip(derivatives(dirty(garbage)), derivatives(dirty(0.0)), strict=True):
+        np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf])
+def test_a_shared_key_that_some_batches_hide(inputs, garbage):
+    """One key and value for two heads, garbage in a row that one head hides: that head is as it was without it."""
+    query, (key, _), (value, _) = inputs
+    mask = np.ones((2, 1, N_KEYS), bool)
+    mask[0, :, 4] = False
+    key[4] = value[4] = 0.0
+    expected, backward = attention(query, key, value, mask=mask)
+    d_output = np.ones_like(expected)
+    expected_gradients = backward(d_output)
+    key[4, 0] = value[4] = garbage
+    with np.errstate(invalid="ignore"):
+        output, backward = attention(query, key, value, mask=mask)
+        gradients = backward(d_output)
+    np.testing.assert_array_equal(output[0], expected[0])
+    for found, wanted in zip(gradients[:3], expected_gradients[:3], strict=True):
+        np.testing.assert_array_equal(found[0], wanted[0])
+    assert np.isnan(output[1]).all()
+
+
 @pytest.mark.parametrize("garbage", [np.nan, np.inf])
 def test_what_comes_later_does_not_reach_back(inputs, rng, garbage):
     """Garbage in the last key and value, which only the last query sees: the others are as they were without it."""
@@ -180,3 +235,30 @@ def test_errors(inputs):
         attention(query, key, value, mask=np.ones((7, 3), bool))
     with pytest.raises(ValueError, match=r"attention: bias must broadcast to .*got \(3,\)"):
         attention(query, key, value, np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "mask", "told"),
+    [
+        ([(2, 3, 4), (3, 5, 4), (3, 5, 4)], None, r"got query (2, 3, 4), key (3, 5, 4), value (3, 5, 4)."),
+        ([(2, 3, 4), (2, 5, 4), (3, 5, 4)], None, r"got query (2, 3, 4), key (2, 5, 4), value (3, 5, 4)."),
+        ([(2, 3, 4), (2, 5, 4), (2, 5, 4)], (7, 1, 5), r"value (2, 5, 4), mask (7, 1, 5)."),
+        ([(2, 3, 4), (5, 4), (5, 4), (7, 3, 5)], None, r"value (5, 4), bias (7, 3, 5)."),
+        ([(7, 4, 3, 4), (7, 2, 5, 4), (7, 2, 5, 4)], None, r"heads aren't grouped yet: repeat each of them 2 times"),
+        ([(4, 3, 4), (4, 5, 4), (2, 5, 4)], None, r"heads aren't grouped yet: repeat each of them 2 times"),
+    ],
+)
+def test_leading_axes_that_do_not_broadcast(shapes, mask, told):
+    arrays = [np.ones(shape) for shape in shapes]
+    mask = None if mask is None else np.ones(mask, bool).tolist()
+    with pytest.raises(ValueError, match=r"^attention: the axes before the last two must broadcast; ") as raised:
+        attention(*arrays, mask=mask)
+    assert str(raised.value).endswith(told)
+    if len(shapes) == 4 or arrays[1].shape[:-2] != arrays[0].shape[:-2]:
+        with pytest.raises(ValueError, match=r"^attention: the axes before"):
+            attention_weights(*arrays[:2], *arrays[3:], mask=mask)
+
+
+def test_leading_axes_that_broadcast():
+    shapes = [(2, 1, 3, 4), (5, 7, 4), (7, 4), (2, 1, 1, 7)]
+    assert attention(*map(np.ones, shapes), mask=np.ones((5, 1, 7), bool))[0].shape == (2, 5, 3, 4)

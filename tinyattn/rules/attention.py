@@ -39,8 +39,8 @@ def attention(
     lines the last query up with the last key and hides later ones. `scale` takes the place of 1/√d_k.
 
     A query that may attend to nothing gives zeros, with zero gradients. What stands in keys and values that are masked,
-    NaN included, reaches neither output nor gradients. Raises `TypeError` for a mask that isn't boolean, `ValueError`
-    for shapes that don't fit.
+    NaN included, reaches neither output nor gradients, nor, where no query may attend to them, derivatives of any
+    order. Raises `TypeError` for a mask that isn't boolean, `ValueError` for shapes that don't fit.
 
     >>> query, key = np.zeros((1, 2)), np.zeros((2, 2))
     >>> attention(query, key, np.array([[1.0], [3.0]]))[0]
@@ -49,13 +49,16 @@ def attention(
     allowed = _allowed(query, key, mask, causal)
     if value.ndim < 2 or value.shape[-2] != key.shape[-2]:
         raise ValueError(f"attention: key and value must share n_keys; got key {key.shape} and value {value.shape}")
+    _check_leading(query, key, value, bias, mask)
     weights, weights_backward = _weights(query, key, bias, allowed, scale)  # (attention.1), (attention.2)
-    output = _mix(weights, value, allowed)  # (attention.3)
+    value, of_value = _seen(value, allowed)
+    output = _mix(weights, value, of_value)  # (attention.3)
 
     def backward(d_output: Array) -> Gradients:
         # d_v_j  = Σ_i w_ij d_o_i                                    (attention.4)
         # d_w_ij = d_o_i · v_j                                       (attention.5)
-        d_value = _mix(weights.swapaxes(-1, -2), d_output, _transposed(allowed))
+        d_output, of_output = _seen(d_output, _transposed(allowed))
+        d_value = _mix(weights.swapaxes(-1, -2), d_output, of_output)
         with _garbage(allowed):
             d_weights = d_output @ value.swapaxes(-1, -2)
         d_query, d_key, d_bias = weights_backward(d_weights)
@@ -82,13 +85,17 @@ def attention_weights(
     array([[1. , 0. ],
            [0.5, 0.5]])
     """
-    return _weights(query, key, bias, _allowed(query, key, mask, causal), scale)
+    allowed = _allowed(query, key, mask, causal)
+    _check_leading(query, key, None, bias, mask)
+    return _weights(query, key, bias, allowed, scale)
 
 
 def _weights(query: Array, key: Array, bias: Array, allowed: Array, scale: float | None) -> Result:
     """(attention.1) and (attention.2), and back."""
     _check_bias(bias, query.shape[-2], key.shape[-2])
     scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
+    query, of_query = _seen(query, _transposed(allowed))
+    key, of_key = _seen(key, allowed)
     scaled = query * scale  # of fewer numbers than the scores have
     with _garbage(allowed):
         dots = scaled @ key.swapaxes(-1, -2)
@@ -101,8 +108,8 @@ def _weights(query: Array, key: Array, bias: Array, allowed: Array, scale: float
         # d_b_ij = d_s_ij                                            (attention.8)
         d_weights = _masked(d_weights, allowed)
         d_scores = _masked(weights * (d_weights - total(weights * d_weights, axis=-1)), allowed)
-        d_query = _mix(d_scores, key, allowed) * scale
-        d_key = _mix(d_scores.swapaxes(-1, -2), scaled, _transposed(allowed))
+        d_query = _mix(d_scores, key, of_key) * scale
+        d_key = _mix(d_scores.swapaxes(-1, -2), scaled, of_query)
         return d_query, d_key, None if bias is None else d_scores
 
     return weights, backward
@@ -162,15 +169,53 @@ def _check_pairs(name: str, pairs: Array, n_queries: int, n_keys: int) -> None:
         )
 
 
+def _check_leading(*given: Array) -> None:
+    """Whether the axes before the last two broadcast: those of query, key, value, bias and mask."""
+    leads = {np.shape(x)[:-2] for x in given if x is not None}
+    if len(leads) == 1:
+        return
+    try:
+        np.broadcast_shapes(*leads)
+    except ValueError:
+        names = ("query", "key", "value", "bias", "mask")
+        shapes = {name: np.shape(x) for name, x in zip(names, given, strict=True) if x is not None}
+        got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(
+            f"attention: the axes before the last two must broadcast; got {got}.{_hint_heads(shapes)}"
+        ) from None
+
+
+def _hint_heads(shapes: dict[str, tuple[int, ...]]) -> str:
+    n_heads = shapes["query"][-3:-2]
+    for name in ("key", "value"):
+        fewer = shapes.get(name, ())[-3:-2]
+        if n_heads and fewer and 1 < fewer[0] < n_heads[0] and n_heads[0] % fewer[0] == 0:
+            times = n_heads[0] // fewer[0]
+            return f" Fewer key and value heads aren't grouped yet: repeat each of them {times} times"
+    return ""
+
+
 # What is masked may hold anything, and 0 · NaN is NaN: a weight of 0 doesn't hide what it's multiplied by.
 
 
-def _mix(coefficients: Array, rows: Array, allowed: Array) -> Array:
-    """Σ_j c_ij r_j over the allowed pairs, where c is 0 on all others.
+def _seen(rows: Array, allowed: Array) -> tuple[Array, Array]:
+    """The rows, with zeros for those that nobody sees, which is differentiable; and the pairs that `_mix` must mind.
 
-    One matrix product, if all rows are finite. A row that isn't is left out of it, and added where it is allowed.
+    Those are None where all rows are finite by now. Where not, garbage is left that some see and others don't. (What is
+    small does no harm where nobody sees it; what is large may overflow.)
     """
-    if allowed is None or np.isfinite(rows).all():
+    if allowed is None or (abs(rows) < 1e4).all():
+        return rows, None
+    rows = np.where(allowed.any(axis=-2)[..., None], rows, 0.0)
+    return rows, None if np.isfinite(rows).all() else allowed
+
+
+def _mix(coefficients: Array, rows: Array, allowed: Array) -> Array:
+    """Σ_j c_ij r_j over the allowed pairs, where c is 0 on all others; `allowed` is None where all rows are finite.
+
+    One matrix product for the rows that are. One that isn't is left out of it, and added where it is allowed.
+    """
+    if allowed is None:
         return coefficients @ rows
     finite = np.isfinite(rows).all(axis=-1)
     output = coefficients @ np.where(finite[..., None], rows, 0.0)
