@@ -51,6 +51,7 @@ $(MADE): $(wildcard $(VENV)/unfinished)
 $(VENV)/.%: $(MADE) setup.cfg pyproject.toml
 	@echo "Installing tinyattn[$*] into $(VENV) ..."
 	@touch $(VENV)/unfinished
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[$*]' || { \
+	  rm $(VENV)/unfinished; exit 1; }  # pip ended by itself: what was there still works
 	@rm $(VENV)/unfinished
 	@touch $@

@@ -1,5 +1,6 @@
 """`python -m demos.pronoun [train] ...` and `python -m demos.pronoun resolve "SENTENCE"`."""
 
+import importlib.util
 import os
 import sys
 
@@ -13,13 +14,12 @@ for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
 
 def start() -> int:
     """Run the command, if what it needs is installed."""
-    try:
-        from demos.pronoun.command import main
-    except ModuleNotFoundError as error:
-        if error.name not in NEEDED:
-            raise
-        print(f"demos.pronoun: {error.name} is missing; pip install 'tinyattn[demos]' brings it", file=sys.stderr)
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"demos.pronoun: {missing[0]} is missing; pip install 'tinyattn[demos]' brings it", file=sys.stderr)
         return 2
+    from demos.pronoun.command import main
+
     return main(sys.argv[1:])
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -18,7 +21,7 @@ from rich.text import Text
 from demos.pronoun import display
 from demos.pronoun.corpus import Corpus
 from demos.pronoun.evaluation import Findings
-from demos.pronoun.files import FileError, write_whole
+from demos.pronoun.files import FileError, sweep, write_whole
 from demos.pronoun.resolve import Resolver, SentenceError, as_json, as_text
 from demos.pronoun.training import (
     Data,
@@ -40,11 +43,12 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+        self.exit(2, _line(f"{self.prog}: {message} (see --help)"))
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit status is 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    _prepare_output()
     arguments = list(arguments)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "train")
@@ -55,26 +59,49 @@ def main(arguments: Sequence[str]) -> int:
     except (FileError, SentenceError, TrainingError) as error:
         return _fail(str(error))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left; so do we
+        _drop_output()  # the reader left; so do we
         return 0
     except OSError as error:
-        return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
+        _drop_output()
+        return _fail(f"{error.filename or 'the output'}: {error.strerror or error}")
     except KeyboardInterrupt:
-        print("\ninterrupted; --resume goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
 
 
+def _prepare_output() -> None:
+    """Where arrows and bars can't be shown there are question marks, and where there is no output nothing is shown."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    """Output that can't be written must not be tried again when the interpreter ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(message: str) -> int:
-    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+    print(_line(f"{PROGRAM}: {message}"), end="", file=sys.stderr)
     return 2
+
+
+def _line(message: str, longest: int = 500) -> str:
+    """The message in one line that leaves a terminal as it was, whatever the user typed into it."""
+    text = " ".join(message.split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return (text if len(text) <= longest else text[: longest - 1] + "…") + "\n"
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog=PROGRAM,
         description="A toy that learns what a pronoun stands for, by backprop derived by hand.",
-        epilog="Without a command it trains: `python -m demos.pronoun --seed 1` is `... train --seed 1`.",
+        epilog="Without a command it trains: `python -m demos.pronoun --seed 1` is `... train --seed 1`; "
+        "`... train --help` lists the options.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
@@ -84,7 +111,7 @@ def _parser() -> Parser:
     train.add_argument("--backprop", choices=("hand", "tape"), help="who computes gradients (default hand)")
     train.add_argument("--dtype", choices=("float32", "float64"), help="of the parameters (default float32)")
     train.add_argument("--rate", type=_positive, metavar="R", help=f"peak learning rate (default {Settings.rate})")
-    train.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"where results go (default {OUT})")
+    train.add_argument("--out", type=_folder, default=OUT, metavar="DIR", help=f"where results go (default {OUT})")
     train.add_argument("--resume", action="store_true", help="go on from DIR/checkpoint.safetensors")
     train.add_argument("--baselines", action="store_true", help="train the models it is compared with too (minutes)")
     train.add_argument("--show-corpus", type=_at_least(1), metavar="N", help="print N training sentences and stop")
@@ -101,11 +128,17 @@ def _parser() -> Parser:
 
 def _at_least(least: int):
     def whole_number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, got {text!r}")
+        if not (text.isdecimal() and len(text) <= 18 and int(text) >= least):
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, got {text[:40]!r}")
         return int(text)
 
     return whole_number
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("expected the name of a folder, got ''")
+    return Path(text)
 
 
 def _positive(text: str) -> float:
@@ -136,19 +169,26 @@ def _train(options: argparse.Namespace) -> None:
         for sentence in Corpus(options.seed or 0).train[: options.show_corpus]:
             print(f"{sentence}  [{sentence.words[sentence.pronoun]} → {sentence.answer}]")
         return
-    options.out.mkdir(parents=True, exist_ok=True)
     checkpoint = options.out / "checkpoint.safetensors"
     run = _resume(options, checkpoint) if options.resume else _start(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    sweep(options.out)
     settings, data = run.settings, run.data
-    n_parameters = sum(array.size for array in run.arrays.values())
     console.print(
-        f"{n_parameters:,} parameters, {len(data.corpus.train):,} sentences to learn from, "
+        f"{run.n_parameters:,} parameters, {len(data.corpus.train):,} sentences to learn from, "
         f"{len(data.corpus.heldout):,} held out.\nSeed {settings.seed}, backprop by {settings.backprop}.\n"
     )
     errors = check_gradients(settings, data)
     console.print(display.gradient_table(errors))
-    with display.Watcher(console, run) as watcher:
-        run.train(watcher, checkpoint)
+    if not errors.ok:
+        raise TrainingError("the gradients differ, in the parameters named in the table; nothing was trained")
+    try:
+        with display.Watcher(console, run) as watcher:
+            run.train(watcher, checkpoint)
+    except KeyboardInterrupt:
+        out = "" if options.out == OUT else f" --out {shlex.quote(str(options.out))}"
+        print(f"\ninterrupted in step {run.step}; {PROGRAM} --resume{out} goes on", file=sys.stderr)
+        raise
     findings = data.exam.findings(run.read)
     _write_results(options.out, run, findings, errors)
     _tell(console, run, findings, options.baselines)
@@ -158,7 +198,7 @@ def _train(options: argparse.Namespace) -> None:
 
 def _what_next(out: Path) -> str:
     python = ".venv/bin/python" if Path(sys.prefix) == Path(".venv").absolute() else "python"
-    model = "" if out == OUT else f" --model {out / 'model.safetensors'}"
+    model = "" if out == OUT else f" --model {shlex.quote(str(out / 'model.safetensors'))}"
     return f'Ask it: {python} -m demos.pronoun resolve "The cat sat on the mat because it was soft."{model}'
 
 
@@ -202,8 +242,6 @@ def _tell(console: Console, run: Run, findings: Findings, with_baselines: bool) 
 
 
 def _write_results(out: Path, run: Run, findings: Findings, errors: GradientErrors) -> None:
-    from demos.pronoun.figures import save_attention, save_graph
-
     best = findings.best_head
     metrics = {
         "heldout_accuracy": findings.heldout,
@@ -214,7 +252,7 @@ def _write_results(out: Path, run: Run, findings: Findings, errors: GradientErro
         "antecedent_over_rival": best.over_rival,
         "gradient_error_tape": errors.tape,
         "gradient_error_numeric": errors.numeric,
-        "parameters": sum(array.size for array in run.arrays.values()),
+        "parameters": run.n_parameters,
         "seconds": round(run.seconds, 3),
         **asdict(run.settings),
         "heads": [look._asdict() for look in findings.looks],
@@ -222,8 +260,11 @@ def _write_results(out: Path, run: Run, findings: Findings, errors: GradientErro
     write_whole(out / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
     save_model(out / "model.safetensors", run)
     save_log(out / "log.csv", run.log)
+    from demos.pronoun.figures import save_attention, save_graph
+
     save_attention(out / "attention.png", run, (display.SENTENCE, display.TWIN))
     try:
         save_graph(out / "graph.svg", run, display.SENTENCE, "animal")
     except RuntimeError as error:
+        (out / "graph.svg").unlink(missing_ok=True)  # an older run's
         print(f"{PROGRAM}: graph.svg is not drawn, graph.dot stands in its place: {error}", file=sys.stderr)

@@ -50,7 +50,9 @@ FILLERS = (
     "very early in the morning", "all of a sudden", "as far as we know", "for the second time this year",
     "on a cold and rainy day",
 )  # fmt: skip
-NEAR_FILLERS = ("over there", "on the left", "outside", "not far away", "on the other side", "right here at the back")
+NEAR_FILLERS = (
+    "", "over there", "on the left", "outside", "not far away", "on the other side", "right here at the back",
+)  # fmt: skip
 CORPUS_STREAM = 1  # keeps the corpus of a seed apart from the model of that seed
 MAX_GAP = 12  # words between the nearer noun and the pronoun, connector included
 
@@ -266,24 +268,29 @@ class _Choices:
 
 
 def _sentence(choices: _Choices, pairs: NounPairs) -> Sentence:
-    """A clause, dressed with an opening, an aside and fillers, or joined with a second clause."""
-    sentence = _clause(choices, pairs)
+    """A clause with more words around it, or joined with a second clause."""
+    clause = _clause(choices, pairs)
     if choices.chance(0.15):
         other = _clause(choices, pairs)
-        if {other.a, other.b}.isdisjoint({sentence.a, sentence.b}):
-            return replace(sentence, before=other) if choices.chance(0.5) else replace(sentence, after=other)
+        if {other.a, other.b}.isdisjoint({clause.a, clause.b}):
+            return replace(clause, **{"before" if choices.chance(0.5) else "after": other})
+    return _dressed(choices, clause)
+
+
+def _dressed(choices: _Choices, clause: Sentence) -> Sentence:
+    """Some clauses get an opening, an aside and fillers; a few a second reason."""
     if choices.chance(0.08):
-        twin = sentence.with_other_cue().cue
-        others = [cue for cue in sentence.template.cues_a + sentence.template.cues_b if cue not in (sentence.cue, twin)]
-        return replace(sentence, also=choices.among(others), also_first=choices.chance(0.5))
-    if sentence.template.relative:
-        return replace(sentence, opening=choices.among(SCENES) if choices.chance(0.5) else "")
+        template, twin = clause.template, clause.with_other_cue().cue
+        others = [cue for cue in template.cues_a + template.cues_b if cue not in (clause.cue, twin)]
+        return replace(clause, also=choices.among(others), also_first=choices.chance(0.5))
+    if clause.template.relative:
+        return replace(clause, opening=choices.among(SCENES) if choices.chance(0.5) else "")
     fillers = [choices.among(FILLERS) for _ in range(choices.among(N_FILLERS))]
     while len(" ".join(fillers).split()) >= MAX_GAP:
         fillers.pop()
     opening = choices.among(OPENINGS) if choices.chance(0.25) else ""
     aside = choices.among(ASIDES) if choices.chance(0.1) else ""
-    return replace(sentence, opening=opening, aside=aside, filler=" ".join(fillers))
+    return replace(clause, opening=opening, aside=aside, filler=" ".join(fillers))
 
 
 def _clause(choices: _Choices, pairs: NounPairs) -> Sentence:

@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from demos.pronoun.corpus import KIND_OF
 from demos.pronoun.evaluation import Findings, Looks
 from demos.pronoun.text import split_words
 from demos.pronoun.training import GradientErrors, Run
@@ -35,13 +34,13 @@ class Watcher:
         self.bar = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  held-out {task.fields[accuracy]}  left"),
+            BarColumn(bar_width=20),
+            TextColumn("loss {task.fields[loss]}  held-out {task.fields[accuracy]}  left"),
             TimeRemainingColumn(),
             console=console,
         )
-        self.task = self.bar.add_task("train", total=run.settings.steps, completed=run.step, loss=np.nan, accuracy="-")
-        self.live = Live(self.bar, console=console, refresh_per_second=8) if console.is_terminal else None
+        self.task = self.bar.add_task("train", total=run.settings.steps, completed=run.step, loss="-", accuracy="-")
+        self.live = Live(self.bar, console=console, refresh_per_second=8) if console.is_interactive else None
 
     def __enter__(self) -> Watcher:
         if self.live:
@@ -56,8 +55,8 @@ class Watcher:
 
     def __call__(self, run: Run, loss: float) -> None:
         if self.live and (run.step % 20 == 0 or run.step == run.settings.steps):
-            self.bar.update(self.task, completed=run.step, loss=loss, accuracy=self._accuracy(run))
-            self.live.update(Group(self.bar, self._where_it_looks(run)))
+            self.bar.update(self.task, completed=run.step, loss=f"{loss:.3f}", accuracy=self._accuracy(run))
+            self.live.update(Group(self.bar, shaded(self.words, self._weights(run)), Text(f" {self._most(run)}")))
         elif not self.live and (run.step % 500 == 0 or run.step == run.settings.steps):
             rate = (run.step - self.first_step) / (time.perf_counter() - self.started)
             left = (run.settings.steps - run.step) / rate
@@ -77,9 +76,6 @@ class Watcher:
     def _most(self, run: Run) -> str:
         weights = self._weights(run)
         return f"it → {self.words[weights.argmax()]} {weights.max():.2f}"
-
-    def _where_it_looks(self, run: Run) -> Text:
-        return Text(" ").join([shaded(self.words, self._weights(run)), Text(f"  {self._most(run)}")])
 
 
 def shaded(words: Sequence[str], weights: np.ndarray) -> Text:
@@ -149,7 +145,3 @@ def looks_table(looks: Sequence[Looks]) -> Group:
         table.add_row(str(look.layer), str(look.head), *numbers)
     return _titled("Where the pronoun looks, mean over held-out sentences", table)
 
-
-def candidates(words: Sequence[str]) -> list[int]:
-    """The places of the nouns, each the first time it is said: what a pronoun could mean."""
-    return [place for place, word in enumerate(words) if word in KIND_OF and words.index(word) == place]

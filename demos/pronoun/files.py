@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -28,21 +29,47 @@ def write_whole(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        raise FileError(f"{path}: it can't be written ({error.strerror})") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed have left beside their files."""
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
 
 
 def save_arrays(path: Path, kind: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
-    """One safetensors file: the arrays, and `metadata` as JSON in its header."""
+    """One safetensors file: the arrays, and `metadata` as JSON in its header. The same content gives the same bytes."""
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # safetensors takes that for granted
     header = {"format": FORMAT, "kind": kind, **{key: json.dumps(value) for key, value in metadata.items()}}
-    write_whole(path, safetensors.numpy.save(whole, header))
+    write_whole(path, _with_sorted_metadata(safetensors.numpy.save(whole, header)))
+
+
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """The same file with its metadata in order; the library has them at random.
+
+    A file begins with the length of its header in 8 bytes, and the header, JSON, filled up to 8 bytes.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def load_arrays(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and metadata that `save_arrays` wrote as the same `kind`; `FileError` for anything else."""
     if not path.is_file():
         raise FileError(f"{path}: {'this is a folder' if path.is_dir() else 'there is no such file'}")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise FileError(f"{path}: it can't be read ({error.strerror})") from error
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             header = dict(file.metadata() or {})
@@ -53,5 +80,5 @@ def load_arrays(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str,
         raise FileError(f"{path}: a safetensors file, but not a {kind} of this demo")
     try:
         return arrays, {key: json.loads(value) for key, value in header.items()}
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{path}: its header is damaged ({error})") from error

@@ -14,13 +14,13 @@ from tinyattn.by_hand.pronoun import PADDING, Sizes, initialize
 class Block(ta.nn.Module):
     """Attention and an MLP with their norms; the model decides who asks, who is looked at, and what is said back."""
 
-    def __init__(self, sizes: Sizes, rng: np.random.Generator, dtype: np.dtype):
+    def __init__(self, sizes: Sizes, dtype: np.dtype):
         d, d_ff = sizes.d_model, sizes.d_ff
         self.norm_1 = ta.nn.LayerNorm(d, dtype=dtype)
-        self.attention = ta.nn.MultiHeadAttention(d, sizes.n_heads, rng=rng, dtype=dtype)
+        self.attention = ta.nn.MultiHeadAttention(d, sizes.n_heads, rng=0, dtype=dtype)
         self.norm_2 = ta.nn.LayerNorm(d, dtype=dtype)
-        self.expand = ta.nn.Linear(d, d_ff, rng=rng, dtype=dtype)
-        self.contract = ta.nn.Linear(d_ff, d, rng=rng, dtype=dtype)
+        self.expand = ta.nn.Linear(d, d_ff, rng=0, dtype=dtype)
+        self.contract = ta.nn.Linear(d_ff, d, rng=0, dtype=dtype)
 
     def attend(self, asked, keys, values, allowed, looks: list[np.ndarray] | None) -> ta.Tensor:
         if looks is None:
@@ -43,12 +43,12 @@ class PronounModel(ta.nn.Module):
     def __init__(self, sizes: Sizes, rng: np.random.Generator, dtype="float32", *, values="words", skip_block_1=False):
         dtype = np.dtype(dtype)
         self.values, self.skip_block_1 = values, skip_block_1
-        self.words = ta.nn.Embedding(sizes.vocab_size, sizes.d_model, rng=rng, dtype=dtype)
-        self.positions = ta.nn.Embedding(sizes.max_length, sizes.d_model, rng=rng, dtype=dtype)
-        self.block_1 = Block(sizes, rng, dtype)
-        self.block_2 = Block(sizes, rng, dtype)
+        self.words = ta.nn.Embedding(sizes.vocab_size, sizes.d_model, rng=0, dtype=dtype)
+        self.positions = ta.nn.Embedding(sizes.max_length, sizes.d_model, rng=0, dtype=dtype)
+        self.block_1 = Block(sizes, dtype)
+        self.block_2 = Block(sizes, dtype)
         self.norm = ta.nn.LayerNorm(sizes.d_model, dtype=dtype)
-        self.load_state_dict(initialize(sizes, rng, dtype))
+        self.load_state_dict(initialize(sizes, rng, dtype))  # in place of what the layers start with
 
     def forward(self, tokens: np.ndarray, pronoun: np.ndarray, looks: list[np.ndarray] | None = None) -> ta.Tensor:
         """Scores (batch, vocab_size) for the word meant. To a list `looks`, each layer adds its attention weights."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from demos.pronoun.corpus import PRONOUNS
-from demos.pronoun.display import candidates, weight_lines
+from demos.pronoun.corpus import KIND_OF, PRONOUNS
+from demos.pronoun.display import weight_lines
 from demos.pronoun.evaluation import Reader
 from demos.pronoun.files import FileError, load_arrays
 from demos.pronoun.text import Vocabulary, split_words
@@ -19,6 +20,11 @@ from tinyattn.by_hand import pronoun as by_hand
 
 class SentenceError(ValueError):
     """A sentence that can't be answered; the message says why and what would help."""
+
+
+def candidates(words: Sequence[str]) -> list[int]:
+    """The places of the nouns, each the first time it is said: what a pronoun could mean."""
+    return [place for place, word in enumerate(words) if word in KIND_OF and words.index(word) == place]
 
 
 class Resolver:
@@ -32,16 +38,21 @@ class Resolver:
         """Read `model.safetensors`; `FileError` says what is wrong with the file."""
         arrays, metadata = load_arrays(path, "model")
         try:
-            vocabulary = Vocabulary(metadata["vocabulary"])
-            sizes = by_hand.Sizes(**metadata["config"])
-            shapes = {k: v.shape for k, v in by_hand.initialize(sizes, np.random.default_rng(0)).items()}
-        except (KeyError, TypeError, ValueError) as error:
+            words, sizes = metadata["vocabulary"], by_hand.Sizes(**metadata["config"])
+        except (KeyError, TypeError) as error:
             raise FileError(f"{path}: its header doesn't describe a model of this demo ({error})") from error
-        if len(vocabulary) != sizes.vocab_size or {k: v.shape for k, v in arrays.items()} != shapes:
+        if not (isinstance(words, list) and all(isinstance(w, str) for w in words) and len(set(words)) == len(words)):
+            raise FileError(f"{path}: its vocabulary isn't a list of different words")
+        if any(type(size) is not int or size < 1 for size in sizes) or sizes.d_model % sizes.n_heads:
+            raise FileError(f"{path}: its header gives sizes that no model has, {sizes._asdict()}")
+        shapes = {name: array.shape for name, array in arrays.items()}
+        if len(words) != sizes.vocab_size or shapes != by_hand.shapes(sizes):
             raise FileError(f"{path}: its arrays don't have the shapes that its own header gives")
+        if any(array.dtype not in (np.float32, np.float64) for array in arrays.values()):
+            raise FileError(f"{path}: its arrays are not all float32 or float64")
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise FileError(f"{path}: it holds numbers that are not finite")
-        return cls(reader(arrays, sizes.n_heads), vocabulary, sizes.max_length)
+        return cls(reader(arrays, sizes.n_heads), Vocabulary(words), sizes.max_length)
 
     def words(self, sentence: str) -> list[str]:
         """The sentence as words that the model knows, or a `SentenceError`."""
@@ -50,8 +61,9 @@ class Resolver:
             raise SentenceError('the sentence is empty; try "The cat sat on the mat because it was tired."')
         unknown = [word for word in words if word not in self.vocabulary.numbers]
         if unknown:
-            nearest = "; ".join(f"{word!r} (nearest: {', '.join(self.vocabulary.nearest(word))})" for word in unknown)
-            raise SentenceError(f"the model never saw {nearest}")
+            told = [f"{word[:40]!r} (nearest: {', '.join(self.vocabulary.nearest(word[:40]))})" for word in unknown[:3]]
+            more = f"; and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+            raise SentenceError(f"the model never saw {'; '.join(told)}{more}")
         if len(words) > self.max_length:
             raise SentenceError(f"the sentence has {len(words)} words, and the model reads at most {self.max_length}")
         if not any(word in PRONOUNS for word in words):
@@ -68,7 +80,10 @@ class Resolver:
         words = self.words(sentence)
         places = [place for place, word in enumerate(words) if word in PRONOUNS]
         tokens = self.vocabulary.encode([words] * len(places))
-        scores, layers = self.read(tokens, np.array(places))
+        with np.errstate(over="ignore", invalid="ignore"):  # looked at next
+            scores, layers = self.read(tokens, np.array(places))
+        if not np.isfinite(scores).all():
+            raise SentenceError("the model's scores are not finite: it is damaged, or its training went wrong")
         answers = []
         for row, place in enumerate(places):
             probabilities = by_hand.softmax(scores[row].astype(np.float64))
@@ -108,4 +123,4 @@ def as_text(result: dict[str, Any]) -> str:
 
 def as_json(result: dict[str, Any]) -> str:
     """The same for machines."""
-    return json.dumps(result, ensure_ascii=False)
+    return json.dumps(result, allow_nan=False)

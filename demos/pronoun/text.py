@@ -10,13 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from demos.pronoun.corpus import Sentence
+from tinyattn.by_hand.pronoun import PADDING
 
-CONTRACTION = re.compile(r"n['\u2019]t\b")  # didn't, couldn\u2019t
-WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
+APOSTROPHE = re.compile("[\u2019\u2018\u02bc\u00b4`]")
+CONTRACTION = re.compile(r"n't\b|(?<=\bdid|\bwas)nt\b|(?<=\bwere)nt\b|(?<=\bcould)nt\b")  # didn't, didnt
+IRREGULAR = {"won't": "will not", "can't": "can not", "cannot": "can not"}
+WORD = re.compile(r"\w+(?:['-]\w+)*")
 
 
 class Batch(NamedTuple):
-    """Sentences as arrays. Places are counted from 0; `tokens` is filled up with 0 behind each sentence's end.
+    """Sentences as arrays. Places are counted from 0; `tokens` is filled up with PADDING behind each sentence's end.
 
     tokens (batch, n), pronoun (batch,): its place, answer (batch,): the number of the word meant,
     antecedent and rival (batch,): the places of that word and of the noun that it could have been.
@@ -30,7 +33,7 @@ class Batch(NamedTuple):
 
     def take(self, rows: np.ndarray) -> Batch:
         """Some of the sentences, with no more padding than the longest of them needs."""
-        length = int((self.tokens[rows] != 0).sum(axis=1).max())
+        length = int((self.tokens[rows] != PADDING).sum(axis=1).max())
         return Batch(self.tokens[rows, :length], *(field[rows] for field in self[1:]))
 
 
@@ -40,7 +43,10 @@ def split_words(sentence: str) -> list[str]:
     >>> split_words("The animal didn\u2019t cross.")
     ['the', 'animal', 'did', 'not', 'cross']
     """
-    return [word.replace("\u2019", "'") for word in WORD.findall(CONTRACTION.sub(" not", sentence.lower()))]
+    text = APOSTROPHE.sub("'", sentence.lower())
+    for short, long in IRREGULAR.items():
+        text = re.sub(rf"\b{short}\b", long, text)
+    return WORD.findall(CONTRACTION.sub(" not", text))
 
 
 class Vocabulary:
@@ -60,7 +66,7 @@ class Vocabulary:
         return len(self.words)
 
     def encode(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
-        tokens = np.zeros((len(sentences), max(map(len, sentences))), dtype=np.intp)
+        tokens = np.full((len(sentences), max(map(len, sentences))), PADDING)
         for row, words in zip(tokens, sentences, strict=True):
             row[: len(words)] = [self.numbers[word] for word in words]
         return tokens

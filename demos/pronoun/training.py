@@ -38,6 +38,16 @@ class Settings:
     batch: int = 64
     rate: float = 1e-2
 
+    def __post_init__(self) -> None:
+        whole = {"seed": (self.seed, 0), "steps": (self.steps, 1), "batch": (self.batch, 1)}
+        for name, (value, least) in whole.items():
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} must be a whole number from {least} on; got {value!r}")
+        if self.backprop not in ("hand", "tape") or self.dtype not in ("float32", "float64"):
+            raise ValueError(f"there is no backprop {self.backprop!r} with dtype {self.dtype!r}")
+        if type(self.rate) is not float or not 0 < self.rate < math.inf:
+            raise ValueError(f"rate must be a positive number; got {self.rate!r}")
+
 
 @dataclass(frozen=True)
 class LogRow:
@@ -101,6 +111,14 @@ class Run:
         return {name: parameter.data for name, parameter in self.parameters.items()}
 
     @property
+    def n_parameters(self) -> int:
+        return sum(array.size for array in self.arrays.values())
+
+    def is_finite(self) -> bool:
+        """Whether no parameter is infinite or NaN."""
+        return all(np.isfinite(array).all() for array in self.arrays.values())
+
+    @property
     def read(self) -> Reader:
         return reader(self.arrays, self.sizes.n_heads)
 
@@ -111,7 +129,7 @@ class Run:
             started = time.perf_counter()
             with np.errstate(over="ignore", invalid="ignore"):  # looked at next
                 loss, rate = self.take_step()
-            if not (math.isfinite(loss) and all(np.isfinite(array).all() for array in self.arrays.values())):
+            if not (math.isfinite(loss) and self.is_finite()):
                 raise TrainingError(f"step {self.step} led to numbers that are not finite: try a smaller --rate")
             if self.step % LOG_EVERY == 0 or self.step == self.settings.steps:
                 accuracy = self.data.exam.accuracy(self.read, 300)
@@ -150,8 +168,10 @@ class Run:
             parts[part][rest] = array
         self.model.load_state_dict(parts["model"])
         self.optimizer.load_state_dict(parts["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.log = [LogRow(**row) for row in state["log"]]
+        if not (0 <= self.step <= self.settings.steps and self.is_finite()):
+            raise ValueError("a step that the run doesn't have, or numbers that are not finite")
 
 
 def gradients_by_hand(run: Run, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:
@@ -190,11 +210,16 @@ class GradientErrors:
     numeric_at: str
     n_sampled: int
 
+    @property
+    def ok(self) -> bool:
+        """Whether the differences are no more than round-off, and the truncation of the central differences."""
+        return self.tape < 1e-9 and self.numeric < 1e-5
+
 
 def check_gradients(settings: Settings, data: Data, n_samples: int = 6) -> GradientErrors:
     """Three witnesses in float64 on eight sentences: by hand, by tape, and numerically at a sample of each parameter.
 
-    An error is relative to the largest gradient of the same parameter.
+    An error is relative to the largest gradient of the same parameter; what isn't finite counts as infinitely wrong.
     """
     run = Run(Settings(seed=settings.seed, dtype="float64"), data)
     batch = data.train.take(np.arange(8))
@@ -203,16 +228,22 @@ def check_gradients(settings: Settings, data: Data, n_samples: int = 6) -> Gradi
     _, tape = gradients_by_tape(run, batch)
     tape_errors, numeric_errors = {}, {}
     for name, array in run.arrays.items():
-        scale = np.abs(hand[name]).max()
-        tape_errors[name] = np.abs(hand[name] - tape[name]).max() / scale
-        touched = np.flatnonzero(hand[name])  # words that are not said have no gradient to compare
+        scale = max(np.abs(hand[name]).max(), np.abs(tape[name]).max())
+        tape_errors[name] = _largest(hand[name] - tape[name], scale)
+        touched = np.flatnonzero(hand[name] + tape[name])  # words that are not said have no gradient to compare
         sample = rng.choice(touched, min(n_samples, len(touched)), replace=False)
         numeric = np.array([_central_difference(run, batch, array, i) for i in sample])
-        numeric_errors[name] = np.abs(hand[name].flat[sample] - numeric).max() / scale
+        numeric_errors[name] = _largest(hand[name].flat[sample] - numeric, scale)
     worst_tape, worst_numeric = (max(e, key=e.__getitem__) for e in (tape_errors, numeric_errors))
     return GradientErrors(
-        float(tape_errors[worst_tape]), float(numeric_errors[worst_numeric]), worst_tape, worst_numeric, n_samples
+        tape_errors[worst_tape], numeric_errors[worst_numeric], worst_tape, worst_numeric, n_samples
     )
+
+
+def _largest(differences: np.ndarray, scale: float) -> float:
+    if not (scale > 0 and np.isfinite(differences).all()):
+        return math.inf
+    return float(np.abs(differences).max() / scale)
 
 
 def _central_difference(run: Run, batch: Batch, array: np.ndarray, i: int, step: float = 1e-5) -> float:
@@ -232,7 +263,7 @@ def load_checkpoint(path: Path) -> tuple[Settings, dict[str, np.ndarray], dict[s
     arrays, state = load_arrays(path, "checkpoint")
     try:
         return Settings(**state["settings"]), arrays, state
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise FileError(f"{path}: a checkpoint of another version of this demo ({error})") from error
 
 

@@ -15,7 +15,9 @@ import pytest
 
 import tinyattn as ta
 from demos.pronoun.files import load_arrays, save_arrays
+from demos.pronoun.resolve import as_text
 from tests.demos.running import ROOT, call_demo, run_demo
+from tinyattn.by_hand import pronoun as by_hand
 
 ANSWERS = {
     "The animal didn't cross the street because it was tired.": "animal",
@@ -111,6 +113,37 @@ def check_figures(metrics):
     assert metrics["parameters"] < 100_000
 
 
+def test_the_printed_tables_say_what_metrics_json_says(trained):
+    out, printed = trained
+    metrics = json.loads((out / "metrics.json").read_text())
+    lines = printed.splitlines()
+    (row,) = [line.split()[2:] for line in lines if line.startswith(" this model ")]
+    names = ("heldout_accuracy", "same_kind_accuracy", "minimal_pair_accuracy", "swap_accuracy",
+             "antecedent_attention", "antecedent_over_rival")  # fmt: skip
+    assert row == [f"{metrics[name]:.3f}" for name in names]
+    best = max((head for head in metrics["heads"] if head["layer"] == 2), key=lambda head: head["antecedent"])
+    assert metrics["antecedent_attention"] == best["antecedent"]
+    assert metrics["antecedent_over_rival"] == best["over_rival"]
+    looks = [line.split() for line in lines[next(i for i, line in enumerate(lines) if "on rival" in line) + 2 :]][:8]
+    shares = ("antecedent", "rival", "over_rival")
+    told = [
+        [str(head["layer"]), str(head["head"]), *(f"{head[name]:.3f}" for name in shares)] for head in metrics["heads"]
+    ]
+    assert looks == told
+    first_step = next(i for i, line in enumerate(lines) if line.startswith("step"))
+    assert any("central differences" in line for line in lines[:first_step]), "checked before it is trained"
+
+
+def test_the_answer_names_probabilities_and_head_as_they_are():
+    weights = [[[0.2, 0.3, 0.5]] * 2, [[0.1, 0.6, 0.3], [0.05, 0.7, 0.25]]]
+    nouns = [{"noun": "cat", "place": 1, "probability": 0.75}, {"noun": "mat", "place": 2, "probability": 0.125}]
+    answer = {"pronoun": "it", "place": 0, "antecedent": "cat", "nouns": nouns, "best_head": 2, "weights": weights}
+    lines = as_text({"words": ["it", "cat", "mat"], "answers": [answer]}).splitlines()
+    assert lines[:4] == ["it → cat", "", "it (word 1): cat 0.750; runner-up mat 0.125",
+                         "its weights in head 2 of the last layer:"]  # fmt: skip
+    assert [line.split()[:2] for line in lines[4:]] == [["it", "0.050"], ["cat", "0.700"], ["mat", "0.250"]]
+
+
 def test_it_reaches_its_figures(trained):
     metrics = json.loads((trained[0] / "metrics.json").read_text())
     check_figures(metrics)
@@ -174,14 +207,32 @@ def damaged(path, trained, how):
     elif how == "a parameter missing":
         del arrays["norm.bias"]
         save_arrays(path, "model", arrays, metadata)
-    elif how == "another vocabulary":
-        save_arrays(path, "model", arrays, metadata | {"vocabulary": metadata["vocabulary"][:-1]})
+    elif how == "whole numbers inside":
+        save_arrays(path, "model", {name: array.astype(np.int32) for name, array in arrays.items()}, metadata)
+    elif how == "numbers that overflow":
+        save_arrays(path, "model", {name: array * np.float32(1e30) for name, array in arrays.items()}, metadata)
+    elif how.startswith("vocabulary "):
+        known = metadata["vocabulary"]
+        n = len(known)
+        words = {"short": known[:-1], "of numbers": list(range(n)), "a text": "x" * n, "twice": ["cat"] * n}
+        save_arrays(path, "model", arrays, metadata | {"vocabulary": words[how.removeprefix("vocabulary ")]})
+    elif how.startswith("config "):
+        _, name, value = how.split()
+        save_arrays(path, "model", arrays, metadata | {"config": metadata["config"] | {name: json.loads(value)}})
+    elif how == "a nested header":
+        nested = {"format": "tinyattn-pronoun-1", "kind": "model", "config": "[" * 100_000}
+        header = json.dumps({"__metadata__": nested})
+        path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
     elif how == "an empty header":
         save_arrays(path, "model", arrays, {})
 
 
 HOW = ["missing", "cut off", "text", "empty", "a checkpoint", "a folder", "NaN inside", "a parameter missing",
-       "another vocabulary", "an empty header"]  # fmt: skip
+       "an empty header", "a nested header", "whole numbers inside", "numbers that overflow",
+       "vocabulary short", "vocabulary of numbers", "vocabulary a text", "vocabulary twice",
+       "config d_model 0", "config d_model 1000000000", "config vocab_size 10000000000", "config max_length -1",
+       "config n_heads 0", "config n_heads 5", "config n_heads null", 'config n_heads "4"', "config d_ff 1e10",
+       "config unknown 1"]  # fmt: skip
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -191,7 +242,7 @@ def test_a_bad_model_file_is_told_in_one_line(trained, tmp_path, how):
     done = call_demo("resolve", "the cat sat on the mat because it was soft", "--model", path, check=2)
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert str(path) in done.stderr
+    assert str(path) in done.stderr or how == "numbers that overflow"
 
 
 @pytest.mark.parametrize(
@@ -220,6 +271,39 @@ def test_mistakes_end_the_process_with_status_2_and_one_line(tmp_path):
         assert run_demo(*arguments, check=2).stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_terminal_shows_the_answer(trained, encoding):
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    model = ["--model", trained[0] / "model.safetensors"]
+    done = run_demo("resolve", "the cat sat on the mat because it was soft", *model, check=0, env=environment)
+    assert done.stdout.splitlines()[0] in ("it → mat", "it ? mat")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no device that is always full")
+def test_output_that_cannot_be_written_is_told(trained):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    arguments = ["resolve", "it was the cat", "--model", trained[0] / "model.safetensors"]
+    with open("/dev/full", "w") as full:
+        running = start(*arguments, stdout=full, env=environment)
+        _, errors = running.communicate(timeout=60)
+    assert running.returncode == 2
+    assert errors.count("\n") == 1
+    assert "No space left" in errors
+
+
+def test_what_is_typed_is_never_echoed_raw(trained):
+    for done in (call_demo("--foo\nbar\x1b[31mx", check=2), resolve(trained, "the \x1b]0;x\x07unicorn sat", check=2)):
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.rstrip("\n").isprintable()
+    assert len(resolve(trained, " ".join("x" * 90 + str(i) for i in range(99)), check=2).stderr) < 600
+
+
+def test_a_wrong_backward_trains_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(by_hand, "softmax_backward", lambda d_weights, weights: weights * d_weights)
+    assert "the gradients differ" in call_demo("--steps", 5, "--out", tmp_path, check=2).stderr
+    assert not (tmp_path / "model.safetensors").exists()
+
+
 def test_help_names_the_commands_and_their_options():
     assert "resolve" in run_demo("--help", check=0).stdout
     assert "--backprop" in run_demo("train", "--help", check=0).stdout
@@ -233,9 +317,9 @@ def test_samples_of_the_corpus_are_shown_with_their_answers():
         assert line.split("→ ")[1].rstrip("]") in line.split("[")[0].lower()
 
 
-def start(*arguments):
+def start(*arguments, stdout=subprocess.PIPE, **options):
     command = [sys.executable, "-m", "demos.pronoun", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True, **options)
 
 
 def wait_for_step(checkpoint, step):
@@ -267,6 +351,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(unbroken, tmp_path, how,
     _, errors = running.communicate(timeout=60)
     assert running.returncode == status
     assert "Traceback" not in errors
+    assert ("--resume --out" in errors) == (how == signal.SIGINT)
     assert load_arrays(tmp_path / "checkpoint.safetensors", "checkpoint")[1]["step"] < 800
     run_demo("--resume", "--out", tmp_path, check=0)
     resumed, _ = load_arrays(tmp_path / "model.safetensors", "model")

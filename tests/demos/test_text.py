@@ -13,6 +13,8 @@ from demos.pronoun.text import Vocabulary, split_words
         "The animal didn't cross the street because it was tired.",
         "the animal did not cross the street because it was tired",
         "  THE ANIMAL DIDN\u2019T CROSS THE STREET, BECAUSE IT WAS TIRED!!  ",
+        "the animal didnt cross the street because it was tired",
+        "the animal didn\u2018t cross the street because it was tired",
         "\u201cThe animal didn't cross\u201d the street \u2014 because\nit was tired\u2026",
     ],
 )
@@ -20,7 +22,15 @@ def test_case_punctuation_and_contractions_make_no_difference(typed):
     assert split_words(typed) == "the animal did not cross the street because it was tired".split()
 
 
-@pytest.mark.parametrize(("typed", "words"), [("", ""), ("?! ...", ""), ("weren't couldn't", "were not could not")])
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("", ""),
+        ("?! ...", ""),
+        ("weren't couldn't wasnt", "were not could not was not"),
+        ("can't won't want", "can not will not want"),
+    ],
+)
 def test_other_input(typed, words):
     assert split_words(typed) == words.split()
 

@@ -42,19 +42,52 @@ def test_the_three_witnesses_agree(data):
     assert 0 < errors.numeric < 1e-6
 
 
+MISTAKES = {
+    "a factor": lambda gradient: gradient * 1.001,
+    "nothing": lambda gradient: gradient * 0,
+    "NaN": lambda gradient: gradient * np.nan,
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("backprop", ["hand", "tape"])
-def test_a_wrong_gradient_is_seen_by_a_witness(data, monkeypatch, backprop):
-    right = GRADIENTS[backprop]
+def test_a_wrong_gradient_is_seen_by_its_witnesses(data, monkeypatch, backprop, mistake):
+    right, name = GRADIENTS[backprop], "block_1.attention.w_key"
 
     def wrong(run, batch):
         loss, gradients = right(run, batch)
-        gradients["block_1.attention.w_key"] = gradients["block_1.attention.w_key"] * 1.001
-        return loss, gradients
+        return loss, gradients | {name: MISTAKES[mistake](gradients[name])}
 
     monkeypatch.setattr(f"demos.pronoun.training.gradients_by_{backprop}", wrong)
     errors = check_gradients(Settings(seed=2), data)
+    assert not errors.ok
     assert errors.tape > 1e-4
-    assert errors.tape_at == "block_1.attention.w_key"
+    assert errors.tape_at == name
+    if backprop == "hand":
+        assert errors.numeric > 1e-4
+        assert errors.numeric_at == name
+
+
+def test_embeddings_of_words_that_are_said_are_compared_too(data, monkeypatch):
+    right = GRADIENTS["hand"]
+
+    def wrong(run, batch):
+        loss, gradients = right(run, batch)
+        gradients["words.weight"][batch.tokens[0, 1]] = 0
+        return loss, gradients
+
+    monkeypatch.setattr("demos.pronoun.training.gradients_by_hand", wrong)
+    assert not check_gradients(Settings(seed=2), data).ok
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seed": -4}, {"seed": "x"}, {"steps": "many"}, {"steps": 0}, {"backprop": "magic"}, {"dtype": "float16"},
+     {"batch": 0}, {"rate": "x"}, {"rate": float("nan")}],
+)  # fmt: skip
+def test_settings_that_no_run_can_have_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Settings(**wrong)
 
 
 def test_batches_depend_on_seed_and_step_alone(data):
@@ -109,6 +142,13 @@ def test_a_cut_off_file_is_told(tmp_path, keep):
         load_arrays(path, "model")
 
 
+def test_the_same_content_gives_the_same_bytes(tmp_path):
+    arrays, metadata = {"b": np.arange(6.0), "a": np.arange(3)}, dict.fromkeys("qwertyuiop", 1)
+    for name in ("one", "two", "three"):
+        save_arrays(tmp_path / name, "test", arrays, metadata)
+    assert len({(tmp_path / name).read_bytes() for name in ("one", "two", "three")}) == 1
+
+
 def test_arrays_in_any_memory_order_survive(tmp_path):
     path = tmp_path / "arrays"
     arrays = {"fortran": np.asfortranarray(np.arange(15.0).reshape(3, 5)), "view": np.arange(35.0).reshape(5, 7).T[::2]}
@@ -144,7 +184,7 @@ def test_findings_are_counted_right(data):
         scores[rows, tokens[rows, first]] = 1
         weights = np.zeros((len(tokens), 2, tokens.shape[1]))
         weights[:, 0, -1] = weights[rows, 1, first] = 1
-        return scores, [weights]
+        return scores, [weights[:, ::-1], weights * 0.5]
 
     found = exam.findings(first_noun)
     right = [next(word for word in s.words if word in KIND_OF) == s.answer for s in heldout]
@@ -153,8 +193,10 @@ def test_findings_are_counted_right(data):
     assert found.heldout == pytest.approx(np.mean(right))
     assert found.same_kind == pytest.approx(np.mean(same))
     assert found.minimal_pairs == 0, "one answer for both of a pair is wrong for one"
-    assert found.best_head.head == 2
-    assert found.best_head.antecedent == pytest.approx(np.mean(right))
+    alone = [is_right for is_right, s in zip(right, heldout, strict=True) if s.same_kind]
+    assert found.swaps == pytest.approx(np.mean(alone)), "the first noun is right for both of a swap or for neither"
+    assert (found.best_head.layer, found.best_head.head) == (2, 2), "of the last layer, though the first looks harder"
+    assert found.best_head.antecedent == pytest.approx(0.5 * np.mean(right))
     assert found.best_head.over_rival == pytest.approx(np.mean(right))
 
 

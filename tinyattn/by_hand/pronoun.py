@@ -49,6 +49,17 @@ class Sizes(NamedTuple):
     d_ff: int = 64
 
 
+def shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Every parameter's name and shape."""
+    vocab_size, max_length, d, _, d_ff = sizes
+    block: dict[str, tuple[int, ...]] = {f"attention.w_{name}": (d, d) for name in ("query", "key", "value", "output")}
+    block |= {"expand.weight": (d, d_ff), "expand.bias": (d_ff,), "contract.weight": (d_ff, d), "contract.bias": (d,)}
+    block |= {f"{norm}.{part}": (d,) for norm in ("norm_1", "norm_2") for part in ("weight", "bias")}
+    blocks = {f"{name}.{part}": shape for name in ("block_1", "block_2") for part, shape in block.items()}
+    ends = {"words.weight": (vocab_size, d), "positions.weight": (max_length, d)}
+    return ends | blocks | {"norm.weight": (d,), "norm.bias": (d,)}
+
+
 def initialize(sizes: Sizes, rng: np.random.Generator, dtype: npt.DTypeLike = np.float32) -> Arrays:
     """Fresh parameters: embeddings of standard deviation 0.3, weights of 1/√d_in, norms that change nothing.
 
@@ -56,20 +67,13 @@ def initialize(sizes: Sizes, rng: np.random.Generator, dtype: npt.DTypeLike = np
     >>> p["words.weight"].shape, p["block_1.attention.w_query"].shape
     ((7, 32), (32, 32))
     """
-    vocab_size, max_length, d, _, d_ff = sizes
-
-    def normal(d_in: int, d_out: int, deviation: float) -> Array:
-        return (deviation * rng.standard_normal((d_in, d_out))).astype(dtype)
-
-    p = {"words.weight": normal(vocab_size, d, 0.3), "positions.weight": normal(max_length, d, 0.3)}
-    for block in ("block_1", "block_2"):
-        for name in ("w_query", "w_key", "w_value", "w_output"):
-            p[f"{block}.attention.{name}"] = normal(d, d, 1 / math.sqrt(d))
-        for name, d_in, d_out in (("expand", d, d_ff), ("contract", d_ff, d)):
-            p[f"{block}.{name}.weight"] = normal(d_in, d_out, 1 / math.sqrt(d_in))
-            p[f"{block}.{name}.bias"] = np.zeros(d_out, dtype)
-    for name in ("block_1.norm_1", "block_1.norm_2", "block_2.norm_1", "block_2.norm_2", "norm"):
-        p[f"{name}.weight"], p[f"{name}.bias"] = np.ones(d, dtype), np.zeros(d, dtype)
+    p: Arrays = {}
+    for name, shape in shapes(sizes).items():
+        if len(shape) == 2:
+            deviation = 0.3 if name in ("words.weight", "positions.weight") else 1 / math.sqrt(shape[0])
+            p[name] = (deviation * rng.standard_normal(shape)).astype(dtype)
+        else:
+            p[name] = np.full(shape, float("norm" in name and name.endswith("weight")), dtype)
     return p
 
 
