@@ -97,12 +97,15 @@ def apply(rule: Rule, inputs: tuple[Any, ...], options: Options = NO_OPTIONS) ->
             if x._requires_grad:
                 differentiable = True
         else:
-            arrays.append(x if type(x) in _NUMBERS else operand(x, rule))
+            arrays.append(x if type(x) in _NUMBERS else operand(x, rule, len(arrays)))
     try:
-        output, backward = rule(*arrays, **options)
+        result = rule(*arrays, **options)
     except Exception as error:
         _tell(error, rule, arrays)
         raise
+    if type(result) is not tuple or len(result) != 2:
+        raise _no_backward(rule, result)
+    output, backward = result
     if not (differentiable and _recording.get() and (output.dtype in FLOATS or _can_require_grad(output, rule))):
         return leaf(kind, output)
     node = object.__new__(kind)
@@ -134,12 +137,15 @@ def lift(rule: Rule) -> Callable[..., Any]:
         for x in args:
             if isinstance(x, Node):
                 return apply(rule, args, given)
-        arrays = [x if x is None else operand(x, rule) for x in args]
+        arrays = [x if x is None else operand(x, rule, i) for i, x in enumerate(args)]
         try:
-            return rule(*arrays, **given)[0]
+            result = rule(*arrays, **given)
         except Exception as error:
             _tell(error, rule, arrays)
             raise
+        if type(result) is not tuple or len(result) != 2:
+            raise _no_backward(rule, result)
+        return result[0]
 
     return function
 
@@ -166,12 +172,27 @@ def _option(rule: Rule, name: str, x: Node) -> Array:
     return x._data
 
 
-def operand(x: Any, rule: Rule) -> Any:
+def operand(x: Any, rule: Rule, place: int) -> Any:
     """What a rule is given for `x`: arrays as they are, numbers and lists as arrays; anything else is a `TypeError`."""
     array = x if isinstance(x, np.ndarray | np.generic) else np.asarray(x)
     if array.dtype.kind not in "fiubc":
-        raise TypeError(f"{rule.__name__}: needs numbers; got {type(x).__name__} of dtype {array.dtype}")
+        name, kind = _name(rule, place), type(x).__name__
+        raise TypeError(f"{rule.__name__}: {name} needs numbers; got {kind} of dtype {array.dtype}")
     return array
+
+
+def _name(rule: Rule, place: int) -> str:
+    """What the rule calls the array that it is given at that place."""
+    spec = parameters(rule)
+    return f"{spec.arrays[0]}[{place}]" if spec.variadic else spec.arrays[place]
+
+
+def _no_backward(rule: Rule, result: Any) -> TypeError:
+    got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+    return TypeError(
+        f"{rule.__name__}: a rule must return (output, backward), where backward turns the gradient of the output into"
+        f" a tuple of gradients, one for each array; got {got}"
+    )
 
 
 def _can_require_grad(output: Array, rule: Rule) -> bool:
@@ -183,7 +204,15 @@ def _can_require_grad(output: Array, rule: Rule) -> bool:
 
 
 def _tell(error: Exception, rule: Rule, arrays: Sequence[Any]) -> None:
-    """Note on the error what was being computed, and from what."""
+    """Note on the error what was being computed, and from what; say it better, where NumPy's words don't help."""
+    if isinstance(error, AttributeError | TypeError):
+        for place, x in enumerate(arrays[: len(parameters(rule).required)]):
+            if x is None:
+                raise TypeError(f"{rule.__name__}: {_name(rule, place)} needs an array; got None") from error
+    if isinstance(error, np.exceptions.AxisError) and error.axis is not None:
+        shapes = ", ".join(str(x.shape) for x in arrays if hasattr(x, "shape"))
+        told = f"{rule.__name__}: there is no axis {error.axis}, counted from 0 or back from -1; got shape {shapes}"
+        raise np.exceptions.AxisError(told) from None
     numbers = [x for x in arrays if type(x) in (int, float, bool)]
     if numbers and isinstance(error, AttributeError):
         raise TypeError(f"{rule.__name__}: needs arrays; got the number {numbers[0]}") from error
@@ -253,6 +282,8 @@ def seed(root: Node, gradient: Any) -> Array:
         return np.ones(data.shape, data.dtype)[()]
     if not isinstance(gradient, Node):
         gradient = np.asarray(gradient)
+    if gradient.dtype.kind not in "fiub":
+        raise TypeError(f"backward: gradient needs real numbers, of dtype {data.dtype}; got {gradient.dtype}")
     if gradient.shape != data.shape:
         raise ValueError(f"backward: gradient must have the tensor's shape; got {gradient.shape} for {data.shape}")
     return gradient if gradient.dtype == data.dtype else gradient.astype(data.dtype)
@@ -361,9 +392,7 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
 def _wrong_shape(gradient: Array, x: Node, node: Node) -> GradientError:
     assert node._rule is not None
     assert node._inputs is not None
-    spec = parameters(node._rule)
-    place = next(i for i, given in enumerate(node._inputs) if given is x)
-    name = f"{spec.arrays[0]}[{place}]" if spec.variadic else spec.arrays[place]
+    name = _name(node._rule, next(i for i, given in enumerate(node._inputs) if given is x))
     return GradientError(
         f"{node._rule.__name__}: backward gave {name}, of shape {x._data.shape}, a gradient of shape {gradient.shape}"
     )

@@ -31,7 +31,7 @@ class MeanPooling(ta.nn.Module):
 
 
 class BagOfWords(ta.nn.Module):
-    """The mean of the words, without places, and an MLP of the size of the model's two."""
+    """The mean of the words, without places, and a wide MLP in place of all attention."""
 
     def __init__(self, sizes: Sizes, rng: np.random.Generator, dtype: np.dtype):
         d, d_ff = sizes.d_model, 4 * sizes.d_ff

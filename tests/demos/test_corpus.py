@@ -1,12 +1,24 @@
 """The grammar keeps what it promises: neither place nor nearness nor the bag of words gives the answer away."""
 
+import math
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from demos.pronoun.corpus import KIND_OF, MAX_GAP, NOUNS, PRONOUNS, TEMPLATES, Corpus, vocabulary
+from demos.pronoun.corpus import (
+    KIND_OF,
+    MAX_GAP,
+    NOUNS,
+    PRONOUN_OF,
+    PRONOUNS,
+    TEMPLATES,
+    Corpus,
+    vocabulary,
+)
+from tinyattn.by_hand import pronoun as by_hand
 
 LONGEST = 32
 
@@ -135,6 +147,18 @@ def test_the_docs_describe_every_template():
     for template in TEMPLATES:
         row = next(line for line in page.splitlines() if line.startswith(f"| {template.name} |"))
         assert row == table_row(template)
+
+
+def test_the_docs_list_every_noun_and_count_right(corpus):
+    page = (Path(__file__).parents[2] / "docs" / "pronoun.md").read_text(encoding="utf-8")
+    for kind, nouns in NOUNS.items():
+        assert f"| {kind} | {', '.join(nouns)} | {PRONOUN_OF[kind]} |" in page.splitlines()
+    sizes = by_hand.Sizes(vocab_size=len(vocabulary()))
+    n_parameters = sum(math.prod(shape) for shape in by_hand.shapes(sizes).values())
+    assert f"{n_parameters:,} parameters" in page
+    assert f"all {len(vocabulary()) - 1} words" in page
+    told = int(re.search(r"In (\d+) percent of the sentences both nouns are of one kind", page).group(1))
+    assert abs(100 * np.mean([s.same_kind for s in corpus.train]) - told) < 1.5
 
 
 def table_row(template):

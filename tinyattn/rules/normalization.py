@@ -67,6 +67,8 @@ def _mean(x: Array) -> Array:
 
 
 def _check(name: str, x: Array, *parameters: Array) -> None:
+    if x.ndim == 0:
+        raise ValueError(f"{name}: x needs an axis at least, (..., d); got a single number")
     for parameter in parameters:
         if parameter is not None and parameter.shape != x.shape[-1:]:
             raise ValueError(

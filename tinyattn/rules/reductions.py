@@ -31,7 +31,7 @@ def total(x: Array, axis: int) -> Array:
 
 
 def _axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
-    if axis is None:
+    if axis is None or not shape:  # NumPy reduces a single number along axes 0 and -1, though it has none
         return tuple(range(len(shape)))
     return tuple(a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,)))
 
@@ -82,8 +82,9 @@ def var(x: Array, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False)
     >>> var(np.array([1.0, 3.0]))[0].item()
     1.0
     """
+    sums = np.sum(x, axis=axis, keepdims=True)
     n = count(x.shape, axis)
-    centred = x - np.sum(x, axis=axis, keepdims=True) / n
+    centred = x - sums / n
 
     def backward(d_output: Array) -> Gradients:
         return (2.0 * restore(d_output, x.shape, axis) * centred / (n - ddof),)

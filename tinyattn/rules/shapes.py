@@ -109,6 +109,7 @@ def concatenate(*arrays: Array, axis: int = 0) -> Result:
     >>> concatenate(np.array([1.0]), np.array([2.0, 3.0]))[0]
     array([1., 2., 3.])
     """
+    output = np.concatenate(arrays, axis=axis)
     lengths = [x.shape[axis] for x in arrays]
     edges = [0, *itertools.accumulate(lengths)]
 
@@ -116,7 +117,7 @@ def concatenate(*arrays: Array, axis: int = 0) -> Result:
         before = (slice(None),) * (axis % d_output.ndim)
         return tuple(d_output[(*before, slice(start, stop))] for start, stop in itertools.pairwise(edges))
 
-    return np.concatenate(arrays, axis=axis), backward
+    return output, backward
 
 
 @rule

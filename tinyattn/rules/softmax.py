@@ -18,6 +18,7 @@ def softmax(scores: Array, *, axis: int = -1) -> Result:
     >>> softmax(np.array([0.0, 0.0]))[0]
     array([0.5, 0.5])
     """
+    _check("softmax", scores)
     exp = np.exp(scores - np.max(scores, axis=axis, keepdims=True))  # the shift cancels in (softmax.1); no overflow
     weights = exp / total(exp, axis)
 
@@ -38,6 +39,7 @@ def log_softmax(scores: Array, *, axis: int = -1) -> Result:
     >>> log_softmax(np.array([0.0, 0.0]))[0].round(4)  # −log 2
     array([-0.6931, -0.6931])
     """
+    _check("log_softmax", scores)
     shifted = scores - np.max(scores, axis=axis, keepdims=True)
     exp = np.exp(shifted)
     normalizer = total(exp, axis)
@@ -47,3 +49,8 @@ def log_softmax(scores: Array, *, axis: int = -1) -> Result:
         return (d_output - exp / normalizer * total(d_output, axis),)
 
     return shifted - np.log(normalizer), backward
+
+
+def _check(name: str, scores: Array) -> None:
+    if scores.ndim == 0:
+        raise ValueError(f"{name}: scores need an axis to sum along; got a single number")
