@@ -198,6 +198,14 @@ def test_a_start_of_another_shape():
     assert x.grad is None
 
 
+@pytest.mark.parametrize("gradient", [[None, None], ["1", "2"], "12", [1j, 1.0], ta.tensor([1j, 1.0])])
+def test_a_start_that_is_no_real_number(gradient):
+    x = leaf([1.0, 2.0])
+    with pytest.raises(TypeError, match=r"backward: gradient needs real numbers, of dtype float64; got "):
+        (x * x).backward(gradient)
+    assert x.grad is None
+
+
 def test_a_root_that_requires_no_gradient():
     for root in (ta.tensor(1.0), leaf().detach() * 2.0):
         with pytest.raises(GradientError, match="doesn't require a gradient"):
@@ -340,6 +348,31 @@ def test_an_error_tells_where_it_happened():
     assert raised.value.__notes__ == ["in add(float32 (2,), float64 (3,))"]
 
 
+@pytest.mark.parametrize("name", ["sum", "mean", "var", "max", "min", "logsumexp", "squeeze", "softmax", "log_softmax"])
+@pytest.mark.parametrize("axis", [2, -3])
+def test_an_axis_that_is_not_there(name, axis):
+    for x in (leaf(np.ones((3, 5))), np.ones((3, 5))):
+        with pytest.raises(ValueError, match=rf"^{name}: there is no axis {axis}, .*got shape \(3, 5\)$") as raised:
+            getattr(ta, name)(x, axis=axis)
+        assert isinstance(raised.value, np.exceptions.AxisError)  # as NumPy has it
+
+
+def test_an_axis_to_join_along_that_is_not_there():
+    with pytest.raises(ValueError, match=r"^concatenate: there is no axis 1, .*got shape \(3,\), \(3,\)$"):
+        ta.concatenate([leaf(np.ones(3)), np.ones(3)], axis=1)
+
+
+@pytest.mark.parametrize("result", [lambda x: x * 2, lambda x: (x * 2, None, None), lambda x: None])
+def test_a_rule_that_forgets_its_backward(result):
+    @ta.rule
+    def forgetful(x):
+        return result(x)
+
+    for x in (leaf([1.0, 2.0]), np.ones(2)):
+        with pytest.raises(TypeError, match=r"^forgetful: a rule must return \(output, backward\), .*; got \w+"):
+            forgetful(x)
+
+
 # ------------------------------------------------------------------------------------------------------ recording
 
 
@@ -455,9 +488,14 @@ def test_arrays_by_keyword_and_options_by_position():
         (lambda x: ta.sum(x, 0, axis=1), r"sum: got 'axis' twice"),
         (lambda x: ta.linear(x, x=x), r"linear: got 'x' twice"),
         (lambda x: ta.softmax(x, axes=0), r"softmax\(\) got an unexpected keyword argument 'axes'"),
-        (lambda x: ta.exp("x"), r"exp: needs numbers; got str of dtype <U1"),
-        (lambda x: x + "x", r"add: needs numbers; got str of dtype <U1"),
-        (lambda x: x * np.array([None]), r"multiply: needs numbers; got ndarray of dtype object"),
+        (lambda x: ta.exp("x"), r"exp: x needs numbers; got str of dtype <U1"),
+        (lambda x: x + "x", r"add: y needs numbers; got str of dtype <U1"),
+        (lambda x: x * np.array([None]), r"multiply: y needs numbers; got ndarray of dtype object"),
+        (lambda x: ta.concatenate([x, "x"]), r"concatenate: arrays\[1\] needs numbers; got str of dtype <U1"),
+        (lambda x: ta.attention(x, "x", x), r"attention: key needs numbers; got str of dtype <U1"),
+        (lambda x: ta.attention(x, x, None), r"attention: value needs an array; got None"),
+        (lambda x: ta.exp(None), r"exp: x needs an array; got None"),
+        (lambda x: x + None, r"add: y needs an array; got None"),
         (lambda x: ta.mse_loss(x, 1.0), r"mse_loss: needs arrays; got the number 1\.0"),
         (lambda x: ta.attention(x, x, x, scale=x), r"attention: scale is an option, and has no gradient"),
     ],

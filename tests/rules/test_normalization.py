@@ -34,3 +34,9 @@ def test_parameters_have_the_length_of_the_last_axis():
         rules.layer_norm(np.ones((3, 5)), np.ones(5), np.ones(3))
     with pytest.raises(ValueError, match=r"rms_norm: .*got \(1,\)"):
         rules.rms_norm(np.ones((3, 5)), np.ones(1))
+
+
+def test_a_single_number():
+    for rule in (rules.layer_norm, rules.rms_norm):
+        with pytest.raises(ValueError, match=f"^{rule.__name__}: x needs an axis at least"):
+            rule(np.float64(1.0))

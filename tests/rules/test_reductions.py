@@ -68,6 +68,15 @@ def test_a_single_number():
     assert backward(np.float64(5.0))[0] == 5.0
 
 
+@pytest.mark.parametrize("name", ["sum", "mean", "var", "max", "min", "logsumexp"])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_a_single_number_along_an_axis(name, axis):
+    """NumPy lets it have axes 0 and -1."""
+    output, backward = getattr(rules, name)(np.array(3.0), axis)
+    assert output == (0.0 if name == "var" else 3.0)
+    assert backward(np.array(5.0))[0] == (0.0 if name == "var" else 5.0)
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1, 2])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
 def test_total_is_a_sum_that_keeps_its_axis(axis, dtype):

@@ -20,6 +20,12 @@ def test_by_head():
     np.testing.assert_allclose(backward(np.array([1.0, 0.0]))[0], [3 / 16, -3 / 16])
 
 
+def test_a_single_number():
+    for rule in (rules.softmax, rules.log_softmax):
+        with pytest.raises(ValueError, match=f"^{rule.__name__}: scores need an axis to sum along"):
+            rule(np.float64(1.0))
+
+
 def test_a_shift_changes_nothing_and_overflows_nowhere():
     x = np.array([0.0, 1.0, 2.0])
     for rule in (rules.softmax, rules.log_softmax):
