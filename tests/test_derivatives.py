@@ -74,10 +74,64 @@ def test_dtypes_are_kept():
 
 
 def test_errors():
-    with pytest.raises(ta.GradientError, match=r"shape \(3,\) needs a gradient"):
-        ta.grad(lambda x: x * x)(np.ones(3))
     with pytest.raises(TypeError, match="gradients need float32 or float64; got int64"):
         ta.grad(lambda x: x * x)(3)
+
+
+@pytest.mark.parametrize("value", [lambda x: x * x, lambda x: x.detach(), lambda x: np.ones(3), lambda x: x[:0]])
+def test_a_value_of_many_numbers_has_no_gradient(value):
+    with pytest.raises(ta.GradientError, match=r"grad: the function's value must be one number; got shape \([03],\)"):
+        ta.grad(value)(np.ones(3))
+
+
+@pytest.mark.parametrize("value", [None, "one", (1.0, 2.0), [1.0], {}])
+def test_a_value_that_is_no_number(value):
+    for differentiate in (ta.grad, ta.jacobian):
+        with pytest.raises(TypeError, match=f"the function must give a Tensor or a number; got {type(value).__name__}"):
+            differentiate(lambda x: value)(1.0)
+
+
+def test_an_argument_that_is_not_there():
+    for i in (4, -2, (0, 1)):
+        with pytest.raises(TypeError, match=r"grad: there is no argument -?\d, since .* called with 1 by position"):
+            ta.grad(lambda x: x, argnums=i)(3.0)
+    for differentiate in (ta.jacobian, ta.hessian):
+        with pytest.raises(TypeError, match=r"there is no argument 1, since .* called with 1 by position"):
+            differentiate(lambda x: x, 1)(3.0)
+    with pytest.raises(TypeError, match=r"grad: there is no argument 0, .*with 0 by position"):
+        ta.grad(lambda x: x)(x=3.0)
+    for wrong in ("x", [0], 0.0, None):
+        with pytest.raises(TypeError, match="grad: argnums must be a whole number, or a tuple of them; got"):
+            ta.grad(lambda x: x, argnums=wrong)
+    with pytest.raises(TypeError, match="jacobian: argnum must be a whole number; got 'x'"):
+        ta.jacobian(lambda x: x, argnum="x")(3.0)
+
+
+def test_arguments_may_be_counted_from_the_end():
+    assert ta.grad(lambda x, y: x * y, -1)(3.0, 5.0).item() == 3.0
+    assert ta.jacobian(lambda x, y: x * y, -1)(3.0, 5.0).item() == 3.0
+    assert ta.hessian(lambda x, y: x * y * y, -1)(3.0, 5.0).item() == 6.0
+
+
+@pytest.mark.parametrize(
+    ("primals", "tangents", "told"),
+    [
+        ([np.ones(3)], [1.0], r"primals \(3,\) and tangents \(\)"),
+        ([np.ones(3)], [np.ones((1, 3))], r"primals \(3,\) and tangents \(1, 3\)"),
+        ([np.ones(3)], [np.ones(3), 1.0], r"primals \(3,\) and tangents \(3,\), \(\)"),
+        ([np.ones(3)], [], r"primals \(3,\) and tangents none"),
+        ([], [], "primals none and tangents none"),
+    ],
+)
+def test_tangents_that_do_not_fit(primals, tangents, told):
+    with pytest.raises(ValueError, match=f"^jvp: each primal needs a tangent of its shape; got {told}$"):
+        ta.jvp(lambda x: x * x, primals, tangents)
+
+
+def test_primals_and_tangents_are_lists():
+    for primals, tangents, wrong in ((3.0, [1.0], "primals"), ([3.0], np.ones(1), "tangents")):
+        with pytest.raises(TypeError, match=rf"^jvp: {wrong} must be a list or a tuple; got .* Are \[ \] missing\?"):
+            ta.jvp(lambda x: x * x, primals, tangents)
 
 
 def test_vjp_pulls_back_as_often_as_wanted():
