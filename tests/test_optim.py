@@ -153,6 +153,60 @@ def test_errors():
         optim.Adam(parameters() + parameters(np.float32))
 
 
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda p: optim.Adam([p], lr=-1.0), r"Adam: lr must be 0 or more, and finite; got -1\.0"),
+        (lambda p: optim.SGD([p], float("nan")), r"SGD: lr must be 0 or more, and finite; got nan"),
+        (lambda p: optim.SGD([p], float("inf")), r"SGD: lr must be 0 or more, and finite; got inf"),
+        (lambda p: optim.SGD([p], 0.1, momentum=-0.9), r"SGD: momentum must be 0 or more"),
+        (lambda p: optim.Adam([p], betas=(1, 2)), r"Adam: betas must be 0 or more, and below 1; got 1$"),
+        (lambda p: optim.Adam([p], betas=(0.9, float("nan"))), r"Adam: betas must be .*got nan"),
+        (lambda p: optim.AdamW([p], betas=(-0.1, 0.9)), r"AdamW: betas must be .*got -0\.1"),
+        (lambda p: optim.Adam([p], eps=-1e-8), r"Adam: eps must be 0 or more"),
+        (lambda p: optim.AdamW([p], weight_decay=-1.0), r"AdamW: weight_decay must be 0 or more"),
+        (lambda p: optim.Adam([p, ta.tensor(1.0), p]), r"Adam: each parameter may be given once; the one at place 2"),
+        (lambda p: optim.Adam([p * 2]), r"Adam: parameters must be leaves; the one at place 0 was made by multiply"),
+        (lambda p: optim.clip_grad_norm([p, p], 1.0), r"clip_grad_norm: each parameter may be given once"),
+        (lambda p: optim.clip_grad_norm([p], -1.0), r"clip_grad_norm: max_norm must be 0 or more; got -1"),
+        (lambda p: optim.clip_grad_norm([p], float("nan")), r"clip_grad_norm: max_norm must be 0 or more; got nan"),
+    ],
+)
+def test_values_that_make_no_sense(make, told):
+    with pytest.raises(ValueError, match=f"^{told}"):
+        make(ta.tensor([1.0, 2.0], requires_grad=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda p: optim.Adam(p), r"Adam: parameters must be a list of Tensors; got one Tensor\. Are \[ \] missing\?"),
+        (lambda p: optim.clip_grad_norm(p, 1.0), r"clip_grad_norm: parameters must be a list of Tensors; got one"),
+        (lambda p: optim.SGD(ta.nn.LayerNorm(3), 0.1), r"SGD: .*; got LayerNorm\. Did you mean its \.parameters\(\)\?"),
+        (lambda p: optim.SGD(None, 0.1), r"SGD: parameters must be a list of Tensors; got NoneType\.$"),
+        (lambda p: optim.SGD([p, "p"], 0.1), r"SGD: parameters must be Tensors; got str at place 1"),
+        (lambda p: optim.SGD([p.data], 0.1), r"SGD: parameters must be Tensors; got ndarray at place 0"),
+        (lambda p: optim.Adam([p], lr="0.1"), r"Adam: lr must be a number; got '0\.1'"),
+    ],
+)
+def test_kinds_that_make_no_sense(make, told):
+    with pytest.raises(TypeError, match=f"^{told}"):
+        make(ta.tensor([1.0, 2.0], requires_grad=True))
+
+
+def test_a_step_at_a_rate_that_makes_no_sense_changes_nothing():
+    tensors = parameters()
+    give_gradients(tensors)
+    before = [tensor.data.copy() for tensor in tensors]
+    optimizer = optim.Adam(tensors)
+    for rate in (-0.1, float("nan")):
+        with pytest.raises(ValueError, match="step: lr must be 0 or more, and finite; got"):
+            optimizer.step(rate)
+    assert optimizer.steps == 0
+    assert all((tensor.data == old).all() for tensor, old in zip(tensors, before, strict=True))
+    assert optim.clip_grad_norm(tensors, float("inf")) > 0  # which measures, and clips nothing
+
+
 def test_the_parameters_stay_where_they_are():
     """An optimiser writes into the arrays, so that whoever shares them sees the step."""
     tensors = parameters()

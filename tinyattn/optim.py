@@ -21,13 +21,15 @@ class Optimizer:
     """What optimisers share: the parameters, the step, and a state that can be saved.
 
     Parameters that don't require a gradient are left alone. One that has none at a step counts as having gradient zero.
+    Raises `TypeError` for parameters that aren't Tensors of one dtype, `ValueError` for one given twice, or made by a
+    rule, and for rates and the like out of their range.
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, state: tuple[str, ...]) -> None:
-        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.lr = lr
-        self.steps = 0
         name = type(self).__name__
+        self.parameters = [parameter for parameter in _checked(name, parameters) if parameter.requires_grad]
+        self.lr = _in_range(name, "lr", lr)
+        self.steps = 0
         if not self.parameters:
             raise ValueError(f"{name}: there is no parameter that requires a gradient")
         dtype = self.parameters[0].dtype
@@ -43,9 +45,9 @@ class Optimizer:
 
         Raises `GradientError` where no parameter has a gradient.
         """
+        rate = self.lr if lr is None else _in_range("step", "lr", lr)
         self._gather()
         self.steps += 1
-        rate = self.lr if lr is None else lr
         self._compute(rate)
         start = 0
         for parameter in self.parameters:
@@ -106,7 +108,7 @@ class SGD(Optimizer):
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, *, momentum: float = 0.0) -> None:
         super().__init__(parameters, lr, ("momentum",) if momentum else ())
-        self.momentum = momentum
+        self.momentum = _in_range("SGD", "momentum", momentum)
 
     def _compute(self, rate: float) -> None:
         direction = self._gradient
@@ -141,8 +143,10 @@ class Adam(Optimizer):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(parameters, lr, ("mean", "square"))
-        self.betas = betas
-        self.eps = eps
+        name = type(self).__name__
+        beta1, beta2 = betas
+        self.betas = _in_range(name, "betas", beta1, below=1.0), _in_range(name, "betas", beta2, below=1.0)
+        self.eps = _in_range(name, "eps", eps)
 
     def _compute(self, rate: float) -> None:
         (beta1, beta2), g, change = self.betas, self._gradient, self._change
@@ -179,7 +183,7 @@ class AdamW(Adam):
         weight_decay: float = 0.01,
     ) -> None:
         super().__init__(parameters, lr, betas=betas, eps=eps)
-        self.weight_decay = weight_decay
+        self.weight_decay = _in_range("AdamW", "weight_decay", weight_decay)
 
     def _move(self, numbers: Vector, change: Vector, rate: float) -> None:
         numbers *= 1 - rate * self.weight_decay  # (adamw.1)
@@ -191,6 +195,8 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
 
     ‖g‖ = √Σ g²,   g ← g min(1, max_norm / ‖g‖)                      (clip.1)
 
+    Raises what optimisers raise for parameters that aren't fine, `ValueError` for a `max_norm` below 0.
+
     >>> p = Tensor([3.0, 4.0], requires_grad=True)
     >>> p.grad = Tensor([3.0, 4.0])
     >>> clip_grad_norm([p], 1.0)
@@ -198,12 +204,44 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     >>> p.grad
     tensor([0.6, 0.8])
     """
-    found = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+    _in_range("clip_grad_norm", "max_norm", max_norm, below=math.inf, or_at=True)
+    checked = _checked("clip_grad_norm", parameters)
+    found = [(parameter, parameter.grad) for parameter in checked if parameter.grad is not None]
     norm = math.sqrt(sum(float(np.vdot(gradient.data, gradient.data)) for _, gradient in found))
     if norm > max_norm:
         for parameter, gradient in found:
             parameter.grad = gradient * (max_norm / norm)
     return norm
+
+
+def _checked(name: str, parameters: Iterable[Tensor]) -> list[Tensor]:
+    """The parameters, once it's known that they are Tensors, leaves, and each there once."""
+    if isinstance(parameters, Tensor):
+        raise TypeError(f"{name}: parameters must be a list of Tensors; got one Tensor. Are [ ] missing?")
+    if not isinstance(parameters, Iterable):
+        hint = " Did you mean its .parameters()?" if hasattr(parameters, "parameters") else ""
+        raise TypeError(f"{name}: parameters must be a list of Tensors; got {type(parameters).__name__}.{hint}")
+    listed = list(parameters)
+    for i, parameter in enumerate(listed):
+        if not isinstance(parameter, Tensor):
+            raise TypeError(f"{name}: parameters must be Tensors; got {type(parameter).__name__} at place {i}")
+        if parameter._rule is not None:
+            made = parameter._rule.__name__
+            raise ValueError(f"{name}: parameters must be leaves; the one at place {i} was made by {made}")
+    if len(set(listed)) < len(listed):
+        i = next(i for i, parameter in enumerate(listed) if any(parameter is other for other in listed[:i]))
+        raise ValueError(f"{name}: each parameter may be given once; the one at place {i} came before")
+    return listed
+
+
+def _in_range(name: str, option: str, value: float, *, below: float = math.inf, or_at: bool = False) -> float:
+    """The value, once it's known to be a number from 0 to `below`."""
+    if not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}: {option} must be a number; got {value!r}")
+    if not (0 <= value < below or (or_at and value == below)):
+        limits = "0 or more" + ("" if or_at else ", and finite" if below == math.inf else f", and below {below:g}")
+        raise ValueError(f"{name}: {option} must be {limits}; got {value}")
+    return value
 
 
 # ---------------------------------------------------------------------------------------- schedules: step → rate

@@ -161,7 +161,7 @@ def test_every_weight_of_attention_learns(layer, rng):
 
 
 def test_heads_have_to_divide_the_model():
-    for n_heads in (4, 0):
+    for n_heads in (4, 5):
         with pytest.raises(ValueError, match=rf"n_heads must divide d_model; got {n_heads} heads of 6"):
             nn.MultiHeadAttention(6, n_heads)
 
@@ -205,3 +205,29 @@ def test_the_gradients_of_a_whole_block(rng):
     report = ta.gradcheck(with_parameters, tuple(parameter.numpy() for parameter in block.parameters()))
     assert report, str(report)
     assert len(report.findings) == len(names) == 12
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: ta.nn.Linear(0, 2), "Linear: d_in must be 1 or more; got 0"),
+        (lambda: ta.nn.Linear(2, -1), "Linear: d_out must be 1 or more; got -1"),
+        (lambda: ta.nn.Embedding(0, 2), "Embedding: vocab_size must be 1 or more; got 0"),
+        (lambda: ta.nn.LayerNorm(-3), "LayerNorm: d_model must be 1 or more; got -3"),
+        (lambda: ta.nn.RMSNorm(0), "RMSNorm: d_model must be 1 or more; got 0"),
+        (lambda: ta.nn.MultiHeadAttention(-4, 2), "MultiHeadAttention: d_model must be 1 or more; got -4"),
+        (lambda: ta.nn.MultiHeadAttention(4, 0), "MultiHeadAttention: n_heads must be 1 or more; got 0"),
+        (lambda: ta.nn.TransformerBlock(4, 2, 0), "Linear: d_out must be 1 or more; got 0"),
+    ],
+)
+def test_sizes_below_1(make, told):
+    with pytest.raises(ValueError, match=f"^{told}$"):
+        make()
+
+
+@pytest.mark.parametrize("size", [2.0, "2", None, True, (2,)])
+def test_sizes_that_are_no_whole_numbers(size):
+    for make in (lambda: ta.nn.Linear(size, 2), lambda: ta.nn.MultiHeadAttention(size, 1)):
+        with pytest.raises(TypeError, match=r": d_\w+ must be a whole number; got"):
+            make()
+    assert ta.nn.Linear(np.int64(3), 2).weight.shape == (3, 2)

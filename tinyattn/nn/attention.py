@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyattn.functions import attention, linear
-from tinyattn.nn.initial import Seed, constant, uniform
+from tinyattn.nn.initial import Seed, check_sizes, constant, uniform
 from tinyattn.nn.module import Module
 from tinyattn.tensor import Tensor
 
@@ -39,7 +39,8 @@ class MultiHeadAttention(Module):
         dtype: Any = np.float32,
     ) -> None:
         """`scale` takes the place of 1/√d_k. Raises `ValueError` where `n_heads` doesn't divide `d_model`."""
-        if n_heads < 1 or d_model % n_heads:
+        check_sizes("MultiHeadAttention", d_model=d_model, n_heads=n_heads)
+        if d_model % n_heads:
             raise ValueError(f"MultiHeadAttention: n_heads must divide d_model; got {n_heads} heads of {d_model}")
         rng = np.random.default_rng(rng)
         bound = (6 / (d_model + d_model)) ** 0.5

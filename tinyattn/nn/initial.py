@@ -11,6 +11,15 @@ from tinyattn.tensor import Tensor
 Seed: TypeAlias = "np.random.Generator | int | None"
 
 
+def check_sizes(layer: str, **sizes: int) -> None:
+    """Raise `TypeError` for a size that isn't a whole number, `ValueError` for one below 1."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int | np.integer):
+            raise TypeError(f"{layer}: {name} must be a whole number; got {size!r}")
+        if size < 1:
+            raise ValueError(f"{layer}: {name} must be 1 or more; got {size}")
+
+
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float, dtype: Any) -> Tensor:
     """A parameter uniform in ±bound."""
     return Tensor(rng.uniform(-bound, bound, shape).astype(dtype), requires_grad=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinyattn.functions import embedding, linear
-from tinyattn.nn.initial import Seed, normal, uniform
+from tinyattn.nn.initial import Seed, check_sizes, normal, uniform
 from tinyattn.nn.module import Module
 from tinyattn.tensor import Tensor
 
@@ -24,6 +24,7 @@ class Linear(Module):
 
     def __init__(self, d_in: int, d_out: int, *, bias: bool = True, rng: Seed = None, dtype: Any = np.float32) -> None:
         """`rng` is a Generator or a seed; without one, every layer starts from its own random numbers."""
+        check_sizes("Linear", d_in=d_in, d_out=d_out)
         rng = np.random.default_rng(rng)
         self.weight = uniform(rng, (d_in, d_out), d_in**-0.5, dtype)
         self.bias = uniform(rng, (d_out,), d_in**-0.5, dtype) if bias else None
@@ -47,6 +48,7 @@ class Embedding(Module):
         self, vocab_size: int, d_model: int, *, std: float = 1.0, rng: Seed = None, dtype: Any = np.float32
     ) -> None:
         """`rng` is a Generator or a seed."""
+        check_sizes("Embedding", vocab_size=vocab_size, d_model=d_model)
         self.weight = normal(np.random.default_rng(rng), (vocab_size, d_model), std, dtype)
 
     def forward(self, ids: Any) -> Tensor:

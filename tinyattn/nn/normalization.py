@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tinyattn.functions import layer_norm, rms_norm
-from tinyattn.nn.initial import constant
+from tinyattn.nn.initial import check_sizes, constant
 from tinyattn.nn.module import Module
 from tinyattn.tensor import Tensor
 
@@ -20,6 +20,7 @@ class LayerNorm(Module):
     """
 
     def __init__(self, d_model: int, *, eps: float = 1e-5, bias: bool = True, dtype: Any = np.float32) -> None:
+        check_sizes("LayerNorm", d_model=d_model)
         self.weight = constant((d_model,), 1.0, dtype)
         self.bias = constant((d_model,), 0.0, dtype) if bias else None
         self.eps = eps
@@ -39,6 +40,7 @@ class RMSNorm(Module):
     """
 
     def __init__(self, d_model: int, *, eps: float = 1e-5, dtype: Any = np.float32) -> None:
+        check_sizes("RMSNorm", d_model=d_model)
         self.weight = constant((d_model,), 1.0, dtype)
         self.eps = eps
 
