@@ -1,6 +1,7 @@
 import json
 import os
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,7 @@ def test_an_unknown_rule_is_answered_with_one_line(run, arguments, told):
         (("gradcheck", "--seed", "two"), "got 'two'"),
         (("gradchek",), "invalid choice: 'gradchek'"),
         (("--nonsense",), "--nonsense"),
+        (("gradcheck", "--seed", "9" * 5000), "a seed has 60 digits at most; got 5000 (see --help)\n"),
     ],
 )
 def test_other_mistakes_are_answered_with_one_line_too(run, arguments, told):
@@ -179,12 +181,52 @@ def test_ctrl_c_ends_quietly(run, monkeypatch):
     assert run("gradcheck") == (130, "", "")
 
 
+@pytest.mark.parametrize("typed", ["\x1b[31mred\x07\r\n\u202e", "\udc80", "long" * 1000, "x " * 3000])
+@pytest.mark.parametrize(
+    "arguments", [("gradcheck",), (), ("--",), ("gradcheck", "--seed"), ("gradcheck", "exp", "--")]
+)
+def test_what_was_typed_does_the_terminal_no_harm(run, arguments, typed):
+    for word in (typed, f"-{typed}", f"--{typed}"):
+        status, out, err = run(*arguments, word)
+        assert (status, out) == (2, "")
+        assert err.endswith("\n")
+        assert err[:-1].isprintable()
+        assert len(err) < 500
+        assert max(map(len, err.split())) <= 60
+
+
+def command(arguments, **streams):
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    given = {"env": buffered, "stderr": subprocess.PIPE} | streams
+    return subprocess.run([sys.executable, "-m", "tinyattn", *arguments], cwd=ROOT, text=True, **given)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.parametrize("arguments", [["gradcheck", "exp"], ["--help"], ["--version"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_told_in_one_line(arguments, unbuffered):
+    with open("/dev/full", "w") as full:
+        done = command(arguments, stdout=full, env=os.environ | {"PYTHONUNBUFFERED": unbuffered})
+        told = "tinyattn: can't write the output: No space left on device\n"
+        assert (done.returncode, done.stderr) == (2, told)
+        done = command(arguments, stdout=full, stderr=full)
+        assert done.returncode == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes descriptors in a shell")
+def test_a_closed_standard_output_is_told_in_one_line():
+    call = f"{shlex.quote(sys.executable)} -m tinyattn gradcheck exp"
+    done = subprocess.run(["sh", "-c", f"{call} >&-"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    told = "tinyattn: can't write the output: standard output is closed\n"
+    assert (done.returncode, done.stderr) == (2, told)
+    done = subprocess.run(["sh", "-c", f"{call} nonsense 2>&-"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
 @pytest.mark.parametrize("arguments", [["gradcheck"], ["--help"]])
 def test_a_closed_pipe_ends_quietly(arguments):
     reader, writer = os.pipe()
     os.close(reader)
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with os.fdopen(writer) as closed:
-        command = [sys.executable, "-m", "tinyattn", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=buffered, stdout=closed, stderr=subprocess.PIPE, text=True)
+        done = command(arguments, stdout=closed)
     assert (done.returncode, done.stderr) == (141, "")

@@ -1,17 +1,20 @@
 """The command `tinyattn`.
 
-Exit status: 0 where all is well, 1 where a check failed, 2 for a mistake in the command line, 130 after Ctrl-C. What a
-user gets wrong is answered with a line on standard error that says how to get it right.
+Exit status: 0 where all is well, 1 where a check failed, 2 for a mistake in the command line or output that can't be
+written, 130 after Ctrl-C. What a user gets wrong is answered with a line on standard error that says how to get it
+right, and that shows what was typed as text that can do a terminal no harm.
 """
 
 import argparse
+import contextlib
 import difflib
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
@@ -28,25 +31,58 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with status 2."""
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+        self.exit(2, f"{_shown(f'{self.prog}: {message}')} (see --help)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write help, or what `error` says. An error in doing so isn't swallowed, as argparse does."""
+        if file is not None:
+            file.write(message)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments, by default those it was called with, and return its exit status."""
     try:
+        if sys.stdout is None:
+            _complain("tinyattn: can't write the output: standard output is closed")
+            return 2
         try:
             return _run(arguments)
         finally:
             sys.stdout.flush()
     except UsageError as error:
-        print(f"tinyattn {error}", file=sys.stderr)
+        _complain(f"tinyattn {error}")
         return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has left. The interpreter must not try to write the rest of it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up(sys.stdout)  # whoever read it has left
         return 141
+    except OSError as error:
+        _give_up(sys.stdout)
+        _complain(f"tinyattn: can't write the output: {error.strerror or error}")
+        return 2
+
+
+def _complain(line: str) -> None:
+    """Say a line on standard error, if there is anybody to hear it."""
+    if sys.stderr is not None:
+        try:
+            print(_shown(line), file=sys.stderr, flush=True)
+        except OSError:
+            _give_up(sys.stderr)
+
+
+def _give_up(stream: TextIO) -> None:
+    """Send what is left to nowhere: the interpreter must not try to write it at exit."""
+    with contextlib.suppress(OSError):  # where it has no descriptor there is nothing to be done
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _shown(line: str) -> str:
+    """The line with what can't be printed escaped, and long words cut short."""
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    line = re.sub(r"\S{61,}", lambda word: f"{word[0][:40]}...{word[0][-12:]}", printable)
+    return line if len(line) <= 400 else f"{line[:300]}...{line[-60:]}"
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -85,6 +121,8 @@ def _parser() -> argparse.ArgumentParser:
 def _seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"a seed is a whole number, 0 or more; got {text!r}")
+    if len(text) > 60:
+        raise argparse.ArgumentTypeError(f"a seed has 60 digits at most; got {len(text)}")
     return int(text)
 
 
