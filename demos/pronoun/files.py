@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -45,8 +46,18 @@ def sweep(folder: Path) -> None:
 def save_arrays(path: Path, kind: str, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
     """One safetensors file: the arrays, and `metadata` as JSON in its header. The same content gives the same bytes."""
     whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # safetensors takes that for granted
-    header = {"format": FORMAT, "kind": kind, **{key: json.dumps(value) for key, value in metadata.items()}}
+    header = {"format": FORMAT, "kind": kind, "sha256": _checksum(whole)}
+    header |= {key: json.dumps(value) for key, value in metadata.items()}
     write_whole(path, _with_sorted_metadata(safetensors.numpy.save(whole, header)))
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    """Changes with any name, shape, type or number."""
+    whole = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        whole.update(f"{name} {array.dtype} {array.shape} ".encode())
+        whole.update(array.tobytes())
+    return whole.hexdigest()
 
 
 def _with_sorted_metadata(content: bytes) -> bytes:
@@ -65,7 +76,8 @@ def _with_sorted_metadata(content: bytes) -> bytes:
 def load_arrays(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and metadata that `save_arrays` wrote as the same `kind`; `FileError` for anything else."""
     if not path.is_file():
-        raise FileError(f"{path}: {'this is a folder' if path.is_dir() else 'there is no such file'}")
+        problem = "this is no regular file" if path.exists() else "there is no such file"
+        raise FileError(f"{path}: {problem}")
     try:
         path.open("rb").close()
     except OSError as error:
@@ -78,6 +90,8 @@ def load_arrays(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str,
         raise FileError(f"{path}: not a whole safetensors file ({error})") from error
     if (header.pop("format", None), header.pop("kind", None)) != (FORMAT, kind):
         raise FileError(f"{path}: a safetensors file, but not a {kind} of this demo")
+    if header.pop("sha256", None) != _checksum(arrays):
+        raise FileError(f"{path}: its numbers are damaged (the checksum differs)")
     try:
         return arrays, {key: json.loads(value) for key, value in header.items()}
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,6 @@
 """The pronoun model on layers: the same model, parameter names and numbers as `tinyattn.by_hand.pronoun`, on the tape.
 
-Compare the two: what stands there in 270 lines of formulas, forward and backward, is here the forward pass alone.
+Compare the two: what stands there in under 300 lines, forward and backward, is here the forward pass alone.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def as_text(result: dict[str, Any]) -> str:
         lines += [
             "",
             f"{answer['pronoun']} (word {answer['place'] + 1}): {first['noun']} {first['probability']:.3f}{runner_up}",
-            f"its weights in head {answer['best_head']} of the last layer:",
+            f"its weights in head {answer['best_head']} of the last layer, which looks there most:",
             *weight_lines(result["words"], np.array(answer["weights"][-1][answer["best_head"] - 1])),
         ]
     return "\n".join(lines)

@@ -14,7 +14,8 @@ from tinyattn.by_hand.pronoun import PADDING
 
 APOSTROPHE = re.compile("[\u2019\u2018\u02bc\u00b4`]")
 CONTRACTION = re.compile(r"n't\b|(?<=\bdid|\bwas)nt\b|(?<=\bwere)nt\b|(?<=\bcould)nt\b")  # didn't, didnt
-IRREGULAR = {"won't": "will not", "can't": "can not", "cannot": "can not"}
+IRREGULAR = {"won't": "will not", "can't": "can not", "cannot": "can not", "they're": "they were"}
+IRREGULAR |= {f"{pronoun}'s": f"{pronoun} was" for pronoun in ("it", "he", "she", "that")}  # the grammar's tense
 WORD = re.compile(r"\w+(?:['-]\w+)*")
 
 
@@ -38,7 +39,7 @@ class Batch(NamedTuple):
 
 
 def split_words(sentence: str) -> list[str]:
-    """Lower-case words without punctuation; n't is said as not.
+    """Lower-case words without punctuation; n't is said as not, it's as it was.
 
     >>> split_words("The animal didn\u2019t cross.")
     ['the', 'animal', 'did', 'not', 'cross']
@@ -78,4 +79,5 @@ class Vocabulary:
 
     def nearest(self, word: str, n: int = 3) -> list[str]:
         """The known words that look most like `word`: for error messages."""
-        return difflib.get_close_matches(word, self.words[1:], n=n, cutoff=0.0)
+        known = self.words[1:]
+        return difflib.get_close_matches(word, known, n) or difflib.get_close_matches(word, known, n=1, cutoff=0.0)

@@ -141,7 +141,7 @@ def test_the_answer_names_probabilities_and_head_as_they_are():
     answer = {"pronoun": "it", "place": 0, "antecedent": "cat", "nouns": nouns, "best_head": 2, "weights": weights}
     lines = as_text({"words": ["it", "cat", "mat"], "answers": [answer]}).splitlines()
     assert lines[:4] == ["it → cat", "", "it (word 1): cat 0.750; runner-up mat 0.125",
-                         "its weights in head 2 of the last layer:"]  # fmt: skip
+                         "its weights in head 2 of the last layer, which looks there most:"]  # fmt: skip
     assert [line.split()[:2] for line in lines[4:]] == [["it", "0.050"], ["cat", "0.700"], ["mat", "0.250"]]
 
 
@@ -201,6 +201,10 @@ def damaged(path, trained, how):
         path.write_bytes((trained[0] / "model.safetensors").read_bytes()[:-1000])
     elif how == "text":
         path.write_text("it was tired\n" * 100)
+    elif how == "a few bytes changed":
+        content = bytearray((trained[0] / "model.safetensors").read_bytes())
+        content[80_000:80_005] = b"\x07\x07\x07\x07\x07"
+        path.write_bytes(content)
     elif how == "empty":
         path.write_bytes(b"")
     elif how == "a checkpoint":
@@ -233,8 +237,8 @@ def damaged(path, trained, how):
         save_arrays(path, "model", arrays, {})
 
 
-HOW = ["missing", "cut off", "text", "empty", "a checkpoint", "a folder", "NaN inside", "a parameter missing",
-       "an empty header", "a nested header", "whole numbers inside", "numbers that overflow",
+HOW = ["missing", "cut off", "a few bytes changed", "text", "empty", "a checkpoint", "a folder", "NaN inside",
+       "a parameter missing", "an empty header", "a nested header", "whole numbers inside", "numbers that overflow",
        "vocabulary short", "vocabulary of numbers", "vocabulary a text", "vocabulary twice",
        "config d_model 0", "config d_model 1000000000", "config vocab_size 10000000000", "config max_length -1",
        "config n_heads 0", "config n_heads 5", "config n_heads null", 'config n_heads "4"', "config d_ff 1e10",
