@@ -5,6 +5,7 @@ passes over long arrays, and not many passes over short ones.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -17,7 +18,7 @@ Vector: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Schedule: TypeAlias = Callable[[int], float]
 
 
-class Optimizer:
+class Optimizer(ABC):
     """What optimisers share: the parameters, the step, and a state that can be saved.
 
     Parameters that don't require a gradient are left alone. One that has none at a step counts as having gradient zero.
@@ -86,9 +87,9 @@ class Optimizer:
         ]
         np.concatenate(flat, out=self._gradient)
 
+    @abstractmethod
     def _compute(self, rate: float) -> None:
         """Compute what is to be taken off the parameters, from `_gradient` into `_change`."""
-        raise NotImplementedError
 
     def _move(self, numbers: Vector, change: Vector, rate: float) -> None:
         numbers -= change

@@ -125,19 +125,17 @@ class Run:
     def train(self, report: Callable[[Run, float], None], checkpoint: Path) -> None:
         """Take the steps that are left; write `checkpoint` from time to time; call `report` after each step."""
         self.save(checkpoint)
+        started = time.perf_counter() - self.seconds
         while self.step < self.settings.steps:
-            started = time.perf_counter()
             with np.errstate(over="ignore", invalid="ignore"):  # looked at next
                 loss, rate = self.take_step()
             if not (math.isfinite(loss) and self.is_finite()):
                 raise TrainingError(f"step {self.step} led to numbers that are not finite: try a smaller --rate")
             if self.step % LOG_EVERY == 0 or self.step == self.settings.steps:
                 accuracy = self.data.exam.accuracy(self.read, 300)
-                self.seconds += time.perf_counter() - started
-                self.log.append(LogRow(self.step, loss, accuracy, rate, round(self.seconds, 3)))
-            else:
-                self.seconds += time.perf_counter() - started
+                self.log.append(LogRow(self.step, loss, accuracy, rate, round(time.perf_counter() - started, 3)))
             report(self, loss)
+            self.seconds = time.perf_counter() - started
             if self.step % CHECKPOINT_EVERY == 0 or self.step == self.settings.steps:
                 self.save(checkpoint)
 
