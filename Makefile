@@ -13,7 +13,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow lint venv clean
+.PHONY: help demo test test-slow lint bench venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,11 @@ test-slow: $(VENV)/.test  ## run the slow tests only
 lint: $(VENV)/.test  ## check style (ruff) and types (mypy, strict)
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
+
+# PyTorch's own index has a build of it for processors alone, a tenth of the size of the other.
+bench: export PIP_EXTRA_INDEX_URL ?= https://download.pytorch.org/whl/cpu
+bench: $(VENV)/.bench  ## time tinyattn beside its peers (downloads them, PyTorch too)
+	$(RUN) -m benchmarks.overhead $(ARGS)
 
 venv: $(VENV)/.test  ## make .venv with everything the targets above need
 

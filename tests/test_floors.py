@@ -1,4 +1,4 @@
-"""The floors hold: a module of tinyattn imports downward only, and demos see only the public face.
+"""The floors hold: a module of tinyattn imports downward only; demos and benchmarks see only the public face.
 
 Imports are read from the source, so that one inside a function or under TYPE_CHECKING counts as well: whoever reads
 the code follows it. What a module takes from others at import time is held down too, see `outside_faults`.
@@ -134,7 +134,7 @@ def is_private(node: ast.Attribute) -> bool:
 
 
 def demo_faults(demos: Path) -> list[str]:
-    """Places in demos that reach past the public face: other modules than the public ones, underscore names."""
+    """Places in demos, or benchmarks, that reach past the public face: modules that aren't public, underscore names."""
     faults = []
     for path in sorted(demos.rglob("*.py")):
         relative = path.relative_to(demos.parent)
@@ -159,8 +159,10 @@ def test_other_projects_are_imported_only_where_they_are_used():
     assert outside_faults(ROOT / "tinyattn") == []
 
 
-def test_demos_see_only_the_public_face():
-    assert demo_faults(ROOT / "demos") == []
+@pytest.mark.parametrize("folder", ["demos", "benchmarks"])
+def test_demos_and_benchmarks_see_only_the_public_face(folder):
+    assert (ROOT / folder).is_dir()
+    assert demo_faults(ROOT / folder) == []
 
 
 @pytest.fixture
