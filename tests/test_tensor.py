@@ -23,7 +23,7 @@ def test_tensor_copies_and_the_class_shares():
     array[0] = 7.0
     assert copied.tolist() == [1.0, 2.0]
     assert shared.tolist() == [7.0, 2.0]
-    assert shared.numpy() is array
+    assert np.shares_memory(shared.numpy(), array)
 
 
 def test_what_it_knows_of_itself():
@@ -133,9 +133,7 @@ def test_in_place_operators_make_a_new_tensor():
     assert x.grad.tolist() == [24.0, 42.0]
 
 
-def test_it_cannot_be_written_into():
-    with pytest.raises(TypeError, match=r"can't be written into.*tinyattn\.where"):
-        leaf([1.0])[0] = 2.0
+def test_arrays_are_not_written_from_tensors_in_passing():
     array = np.zeros(2)
     with pytest.raises(TypeError, match=r"np\.add\(\.\.\., out=\) can't be recorded; np\.add\(\.\.\.\) can"):
         array += leaf([1.0, 2.0])
@@ -333,13 +331,13 @@ def test_functions_without_a_gradient_give_plain_arrays():
 
 @pytest.mark.parametrize(
     ("function", "nearest"),
-    [(np.cumsum, "sum"), (np.expm1, "exp"), (np.log1p, "log"), (np.vstack, "stack"), (np.rollaxis, None)],
+    [(np.cumprod, "prod"), (np.sinh, "sin"), (np.nansum, "sum"), (np.vstack, "stack"), (np.convolve, None)],
 )
 def test_a_function_without_a_rule_names_itself_and_the_nearest(function, nearest):
     hint = rf" The nearest there is: {nearest}\." if nearest else ""
     for x in (leaf([1.0]), ta.tensor([1.0])):
         with pytest.raises(TypeError, match=rf"np\.{function.__name__} has no rule, .* it\.{hint} Use \.numpy\(\)"):
-            function(x, 0) if function is np.rollaxis else function(x)
+            function(x, x) if function is np.convolve else function(x)
 
 
 def test_reductions_of_ufuncs_are_not_recorded():
@@ -358,13 +356,13 @@ def test_no_detour_through_arrays():
 @pytest.mark.usefixtures("own_rules")
 def test_a_rule_of_ones_own_answers_for_the_function_of_its_name():
     @ta.rule
-    def expm1(x):
-        output = np.expm1(x)
+    def sinh(x):
+        output = np.sinh(x)
 
         def backward(d_output):
-            return (d_output * (output + 1.0),)
+            return (d_output * np.sqrt(1.0 + output * output),)
 
         return output, backward
 
-    assert np.isclose(ta.grad(ta.grad(lambda x: np.expm1(x)))(2.0).item(), np.exp(2.0))
-    assert np.isclose(ta.grad(expm1)(2.0).item(), np.exp(2.0))
+    assert np.isclose(ta.grad(lambda x: np.sinh(x))(2.0).item(), np.cosh(2.0))
+    assert np.isclose(ta.grad(ta.grad(sinh))(2.0).item(), np.sinh(2.0))

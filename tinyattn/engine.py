@@ -4,83 +4,67 @@ How does it know a gradient? Forward, `apply` runs a rule and keeps what came ou
 in, and the rule's `backward`. Backward, `walk` takes the nodes youngest first, so that all that used a node has been
 seen before it; it sums what they sent, and passes on what the node's `backward` makes of the sum. For gradients that
 have gradients themselves, it calls the rule again, on Tensors, and gets a `backward` made of Tensors.
+
+What is run for every node is written for speed: locals, no keyword arguments, the common case first.
 """
 
 import functools
-import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+import sys
+import weakref
+from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import numpy as np
 
-from tinyattn.rules.registry import Array, Backward, Parameters, Result, parameters
+from tinyattn.nodes import (
+    FLOATS,
+    NO_OPTIONS,
+    ON,
+    OURS,
+    SHARED,
+    WATCHED,
+    GradientError,
+    Hook,
+    N,
+    Node,
+    Options,
+    Rule,
+    is_recording,
+    leaf,
+    look,
+    mode,
+    next_age,
+    no_grad,
+    place,
+    recording,
+    severed,
+)
+from tinyattn.rules.registry import Array, Backward, Parameters, Result, argument, parameters
+from tinyattn.watch import watch_backward, watch_forward
 
-N = TypeVar("N", bound="Node")
-Rule: TypeAlias = Callable[..., Result]
-Options: TypeAlias = dict[str, Any]
+__all__ = [
+    "FLOATS",
+    "GradientError",
+    "Node",
+    "Rule",
+    "apply",
+    "backward",
+    "binary",
+    "is_recording",
+    "leaf",
+    "lift",
+    "no_grad",
+    "operand",
+    "recording",
+    "seed",
+    "unbroadcast",
+    "walk",
+]
 
-FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-NO_OPTIONS: Options = {}
-
-_recording: ContextVar[bool] = ContextVar("recording", default=True)
-_next_age = itertools.count().__next__
 _float64 = np.float64
+_new = object.__new__
 _NUMBERS = frozenset({float, int, bool, np.float64, np.float32, type(None)})  # need no second look
-
-
-class GradientError(RuntimeError):
-    """What autograd itself can't do: a graph released before, a root without a gradient, a rule that broke its word."""
-
-
-class Node:
-    """A value, and how it was made. (`Tensor` dresses it as an array.)
-
-    `_rule` is the plain rule that made it, None for a leaf. `_inputs` is what the rule was given, Tensors, arrays and
-    numbers, in order; None once the graph was released. `_options` are the rule's options. A node is younger than its
-    inputs: `_age` grows with every node that is made.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_age",
-        "_backward",
-        "_data",
-        "_inputs",
-        "_options",
-        "_requires_grad",
-        "_rule",
-        "grad",
-        "name",
-    )
-    _age: int
-    _backward: Any  # a Backward; None for a leaf and once the graph was released
-    _data: "np.ndarray[Any, Any] | np.generic"  # a scalar is what NumPy gives for results of no axes
-    _inputs: tuple[Any, ...] | None
-    _options: Options
-    _requires_grad: bool
-    _rule: Rule | None
-    grad: Any
-    name: str | None
-
-    def __init__(self, data: Array, requires_grad: bool = False, name: str | None = None) -> None:
-        """A leaf: a node that no rule made."""
-        self._data = data
-        self._requires_grad = requires_grad
-        self._rule = self._backward = self.grad = None
-        self._inputs = ()
-        self._options = NO_OPTIONS
-        self._age = _next_age()
-        self.name = name
-
-
-def leaf(kind: type[N], data: Array, requires_grad: bool = False, name: str | None = None) -> N:
-    """A leaf of that kind of node, whose data is known to be fine."""
-    node = object.__new__(kind)
-    Node.__init__(node, data, requires_grad, name)
-    return node
 
 
 # ---------------------------------------------------------------------------------------------------- forward
@@ -88,36 +72,121 @@ def leaf(kind: type[N], data: Array, requires_grad: bool = False, name: str | No
 
 def apply(rule: Rule, inputs: tuple[Any, ...], options: Options = NO_OPTIONS) -> Any:
     """Run a rule on its inputs, at least one of them a node, and make a node of what comes out."""
-    differentiable = False
-    arrays = []
+    differentiable = foreign = False
+    arrays: list[Any] = []
+    parents: list[Node | None] = []
     for x in inputs:
         if isinstance(x, Node):
             kind = type(x)
-            arrays.append(x._data)
             if x._requires_grad:
                 differentiable = True
+            if x._rule is None and x._lent is not None:
+                look(x)
+            arrays.append(x._data)
+            parents.append(x)
         else:
-            arrays.append(x if type(x) in _NUMBERS else operand(x, rule, len(arrays)))
+            if type(x) not in _NUMBERS:
+                x = operand(x, rule, len(arrays))
+                foreign = True
+            arrays.append(x)
+            parents.append(None)
+    if differentiable and (foreign or options) and mode.get() & ON:  # what is remembered must stay as it is
+        if foreign:
+            arrays = [x if y is not None else _copied(x) for x, y in zip(arrays, parents, strict=True)]
+            inputs = tuple(x if y is None else y for x, y in zip(arrays, parents, strict=True))
+        options = {name: _copied(option) for name, option in options.items()}
     try:
         result = rule(*arrays, **options)
     except Exception as error:
         _tell(error, rule, arrays)
         raise
+    return record(kind, rule, inputs, tuple(parents), options, result, differentiable)
+
+
+def binary(rule: Rule) -> Callable[[Any, Any], Any]:
+    """The operator that applies a rule to a node and another, or a number: `apply`, without its loop."""
+
+    def operator(self: Node, other: Any) -> Any:
+        if type(other) is type(self):
+            inputs: tuple[Any, ...] = (self, other)
+            parents: tuple[Node | None, ...] = inputs
+            differentiable = self._requires_grad or other._requires_grad
+            if other._rule is None and other._lent is not None:
+                look(other)
+            y = other._data
+        elif type(other) in _NUMBERS:
+            inputs = (self, other)
+            parents = (self, None)
+            differentiable = self._requires_grad
+            y = other
+        else:
+            return apply(rule, (self, other))
+        if self._rule is None and self._lent is not None:
+            look(self)
+        try:
+            result = rule(self._data, y)
+        except Exception as error:
+            _tell(error, rule, (self._data, y))
+            raise
+        return record(type(self), rule, inputs, parents, NO_OPTIONS, result, differentiable)
+
+    return operator
+
+
+def record(
+    kind: type[N],
+    rule: Rule,
+    inputs: tuple[Any, ...],
+    parents: tuple[Node | None, ...],
+    options: Options,
+    result: Result,
+    differentiable: bool,
+) -> N:
+    """The node that remembers how a result was made; a leaf where there is nothing to remember."""
     if type(result) is not tuple or len(result) != 2:
         raise _no_backward(rule, result)
     output, backward = result
-    if not (differentiable and _recording.get() and (output.dtype in FLOATS or _can_require_grad(output, rule))):
-        return leaf(kind, output)
-    node = object.__new__(kind)
+    now = mode.get()
+    if now != ON or not differentiable or not (type(output) is _float64 or output.dtype in FLOATS):
+        if now & WATCHED:
+            watch_forward(rule, inputs, output)
+        if not (differentiable and now & ON and _can_require_grad(output, rule)):
+            return _off_the_graph(kind, rule, parents, output, differentiable, bool(now & ON))
+    node = _new(kind)
     node._data = output
     node._requires_grad = True
     node._rule = rule
     node._inputs = inputs
+    node._parents = parents
     node._options = options
     node._backward = backward
-    node._age = _next_age()
-    node.grad = node.name = None
+    node._age = next_age()
+    frame = sys._getframe(2)
+    while OURS[frame.f_code.co_filename] and frame.f_back is not None:
+        frame = frame.f_back
+    node._code = frame.f_code
+    node._instruction = frame.f_lasti
+    node._hooks = node.grad = node.name = None
     return node
+
+
+def _off_the_graph(
+    kind: type[N], rule: Rule, parents: tuple[Node | None, ...], output: Array, differentiable: bool, recorded: bool
+) -> N:
+    if differentiable:
+        node = severed(kind, output, "constant" if recorded else "no_grad", rule.__name__, parents)
+    else:
+        node = leaf(kind, output)
+    if getattr(output, "base", None) is not None:  # a view of something that may be written into
+        node._lent = SHARED
+    return node
+
+
+def _copied(x: Any) -> Any:
+    """x with arrays of its own, also within a tuple."""
+    if isinstance(x, tuple):
+        return tuple(map(_copied, x))
+    return x.copy() if hasattr(x, "__array_function__") and not isinstance(x, np.generic | Node) else x
 
 
 def lift(rule: Rule) -> Callable[..., Any]:
@@ -176,15 +245,9 @@ def operand(x: Any, rule: Rule, place: int) -> Any:
     """What a rule is given for `x`: arrays as they are, numbers and lists as arrays; anything else is a `TypeError`."""
     array = x if isinstance(x, np.ndarray | np.generic) else np.asarray(x)
     if array.dtype.kind not in "fiubc":
-        name, kind = _name(rule, place), type(x).__name__
+        name, kind = argument(rule, place), type(x).__name__
         raise TypeError(f"{rule.__name__}: {name} needs numbers; got {kind} of dtype {array.dtype}")
     return array
-
-
-def _name(rule: Rule, place: int) -> str:
-    """What the rule calls the array that it is given at that place."""
-    spec = parameters(rule)
-    return f"{spec.arrays[0]}[{place}]" if spec.variadic else spec.arrays[place]
 
 
 def _no_backward(rule: Rule, result: Any) -> TypeError:
@@ -208,7 +271,7 @@ def _tell(error: Exception, rule: Rule, arrays: Sequence[Any]) -> None:
     if isinstance(error, AttributeError | TypeError):
         for place, x in enumerate(arrays[: len(parameters(rule).required)]):
             if x is None:
-                raise TypeError(f"{rule.__name__}: {_name(rule, place)} needs an array; got None") from error
+                raise TypeError(f"{rule.__name__}: {argument(rule, place)} needs an array; got None") from error
     if isinstance(error, np.exceptions.AxisError) and error.axis is not None:
         shapes = ", ".join(str(x.shape) for x in arrays if hasattr(x, "shape"))
         told = f"{rule.__name__}: there is no axis {error.axis}, counted from 0 or back from -1; got shape {shapes}"
@@ -218,35 +281,6 @@ def _tell(error: Exception, rule: Rule, arrays: Sequence[Any]) -> None:
         raise TypeError(f"{rule.__name__}: needs arrays; got the number {numbers[0]}") from error
     given = (f"{x.dtype} {x.shape}" if hasattr(x, "shape") else repr(x) for x in arrays)
     error.add_note(f"in {rule.__name__}({', '.join(given)})")
-
-
-@contextmanager
-def recording(on: bool) -> Iterator[None]:
-    """Whether what is done inside is recorded, for this thread alone."""
-    token = _recording.set(on)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
-
-
-def is_recording() -> bool:
-    """Whether operations are recorded here and now."""
-    return _recording.get()
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Nothing done inside is recorded, so that no result requires a gradient. Also a decorator, `@no_grad()`.
-
-    >>> import tinyattn as ta
-    >>> x = ta.tensor(2.0, requires_grad=True)
-    >>> with ta.no_grad():
-    ...     (x * x).requires_grad
-    False
-    """
-    with recording(False):
-        yield
 
 
 # ---------------------------------------------------------------------------------------------------- backward
@@ -270,7 +304,7 @@ def seed(root: Node, gradient: Any) -> Array:
     if not root._requires_grad:
         raise GradientError(
             "backward: this tensor doesn't require a gradient. Nothing that it was made of has requires_grad=True,"
-            " or it was made under no_grad, or detached"
+            " or it was made under no_grad, or detached; tinyattn.explain_gradient tells which"
         )
     data = root._data
     if gradient is None:
@@ -279,7 +313,7 @@ def seed(root: Node, gradient: Any) -> Array:
                 f"backward: a tensor of shape {data.shape} needs a gradient of that shape to start from; only a single"
                 " number starts from 1. Reduce it first, with .sum() say, or pass gradient="
             )
-        return np.ones(data.shape, data.dtype)[()]
+        return np.ones_like(data)[()]
     if not isinstance(gradient, Node):
         gradient = np.asarray(gradient)
     if gradient.dtype.kind not in "fiub":
@@ -297,58 +331,78 @@ def walk(
     retain_graph: bool = False,
     create_graph: bool = False,
 ) -> dict[Node, Array]:
-    """The gradient of Σ root · cotangent in each target that it depends on; in each leaf, if there are no targets.
+    """The gradient of Σ root · cotangent in each target that it depends on.
 
-    Each node lets go of what it saved as soon as it has been passed, unless `retain_graph`. With `create_graph` the
-    cotangent is a Tensor, and so are the gradients.
+    If there are no targets, in each leaf, and in each node that retains its gradient. A node lets go of what it saved
+    as soon as it has been passed, unless `retain_graph`. With `create_graph` the cotangent is a Tensor, and so are the
+    gradients.
     """
     wanted = frozenset(targets)
     oldest = min((target._age for target in targets), default=-1)  # what is older can't depend on a target
     order = _youngest_last(root, oldest)
     sums = {root: cotangent}  # node → the sum of what its users sent, complete when its turn comes
     found: dict[Node, Array] = {}
+    watched = mode.get() & WATCHED
     with recording(create_graph):
         while order:
             node = order.pop()
             d_output = sums.pop(node, None)
-            if node in wanted or node._rule is None:
+            if node._hooks is not None and d_output is not None:
+                d_output = _heard(node, d_output)
+                if retain in node._hooks and not wanted:
+                    found[node] = d_output
+            if node._rule is None or (wanted and node in wanted):
                 if d_output is not None and (node in wanted or not wanted):
                     found[node] = d_output
                 continue
             if d_output is not None:
                 gradients = (_backward_of_tensors(node) if create_graph else node._backward)(d_output)
-                inputs = node._inputs
-                assert inputs is not None
-                if type(gradients) is not tuple or len(gradients) != len(inputs):
-                    raise _broken_word(node._rule, inputs, gradients)
-                for x, gradient in zip(inputs, gradients, strict=False):  # strict costs, and was checked
-                    if gradient is not None and isinstance(x, Node) and x._requires_grad and x._age >= oldest:
+                parents = node._parents
+                assert parents is not None
+                if type(gradients) is not tuple or len(gradients) != len(parents):
+                    if not isinstance(gradients, Node):
+                        raise _broken_word(node, gradients)
+                    # The node's graph was computed again (see checkpoint.py), and is walked in its place.
+                    order += _youngest_last(gradients, node._age + 1)
+                    sums[gradients] = d_output
+                    gradients = ()
+                elif watched:
+                    watch_backward(node, d_output, gradients)
+                # The lengths were compared, and a keyword costs as much as the rest of the line.
+                for x, gradient in zip(parents, gradients):  # noqa: B905
+                    if x is not None and gradient is not None and x._requires_grad and x._age >= oldest:
                         if not type(gradient) is type(x._data) is _float64:
                             gradient = _fit(gradient, x, node)
-                        known = sums.get(x)
-                        sums[x] = gradient if known is None else known + gradient  # not +=: rules may share arrays
+                        sums[x] = sums[x] + gradient if x in sums else gradient  # not +=: rules may share arrays
             if not retain_graph:
-                node._backward = node._inputs = None
+                node._backward = node._inputs = node._parents = None
     return found
 
 
 def _youngest_last(root: Node, oldest: int) -> list[Node]:
-    """What the root was made of and may have a gradient, in the order of birth; nothing that is older than `oldest`."""
-    seen = {root} if root._age >= oldest else set()
-    stack = list(seen)
-    while stack:
-        node = stack.pop()
-        if node._inputs is None:
-            assert node._rule is not None
-            raise GradientError(
-                f"backward: the graph was released by an earlier backward, at {node._rule.__name__}."
-                " Pass retain_graph=True to the earlier one, or compute the tensor again"
-            )
-        for x in node._inputs:
-            if isinstance(x, Node) and x._requires_grad and x not in seen and x._age >= oldest:
-                seen.add(x)
-                stack.append(x)
-    return sorted(seen, key=attrgetter("_age"))
+    """What the root was made of and may have a gradient, in the order of birth; nothing that is older than `oldest`.
+
+    Raises `GradientError` where a part of the graph was released, or written into after it was used.
+    """
+    if root._age < oldest:
+        return []
+    seen = {root}
+    found = [root]
+    for node in found:
+        parents = node._parents
+        if parents is None:
+            raise _released(node)
+        for x in parents:
+            if x is not None:
+                if x._rule is None and x._lent is not None:
+                    look(x)
+                if x._age > node._age:
+                    raise _written(x, node)
+                if x._requires_grad and x not in seen and x._age >= oldest:
+                    seen.add(x)
+                    found.append(x)
+    found.sort(key=attrgetter("_age"))
+    return found
 
 
 def _backward_of_tensors(node: Node) -> Backward:
@@ -357,6 +411,44 @@ def _backward_of_tensors(node: Node) -> Backward:
     assert node._inputs is not None
     inputs = [x._data if isinstance(x, Node) and not x._requires_grad else x for x in node._inputs]
     return node._rule(*inputs, **node._options)[1]
+
+
+def retain(gradient: Any) -> None:
+    """A hook that does nothing. Where it stands among a node's hooks, `backward` keeps the gradient of the node."""
+
+
+def hooked(node: Node, hook: Hook) -> Callable[[], None]:
+    """Give a node a hook, and get the function that takes it off again."""
+    node._hooks = [*(node._hooks or ()), hook]
+    reference = weakref.ref(node)
+
+    def remove() -> None:
+        node = reference()
+        if node is not None and node._hooks is not None:
+            node._hooks = [other for other in node._hooks if other is not hook] or None
+
+    remove.remove = remove  # type: ignore[attr-defined]
+    return remove
+
+
+def _heard(node: Node, d_output: Array) -> Array:
+    """The gradient after the node's hooks have seen it; each may give another in its place."""
+    assert node._hooks is not None
+    for hook in tuple(node._hooks):
+        given = hook(d_output if isinstance(d_output, Node) else leaf(type(node), d_output))
+        if given is None:
+            continue
+        if not isinstance(given, Node):
+            given = np.asarray(given)
+        if given.shape != node._data.shape:
+            raise GradientError(
+                f"hook: the gradient that a hook gives must have the tensor's shape, {node._data.shape};"
+                f" got {given.shape}"
+            )
+        if isinstance(given, Node) and not isinstance(d_output, Node):
+            given = given._data
+        d_output = given if given.dtype == node._data.dtype else given.astype(node._data.dtype)
+    return d_output
 
 
 def _fit(gradient: Array, x: Node, node: Node) -> Array:
@@ -392,17 +484,19 @@ def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
 def _wrong_shape(gradient: Array, x: Node, node: Node) -> GradientError:
     assert node._rule is not None
     assert node._inputs is not None
-    name = _name(node._rule, next(i for i, given in enumerate(node._inputs) if given is x))
+    name = argument(node._rule, next(i for i, given in enumerate(node._inputs) if given is x))
     return GradientError(
         f"{node._rule.__name__}: backward gave {name}, of shape {x._data.shape}, a gradient of shape {gradient.shape}"
     )
 
 
-def _broken_word(rule: Rule, inputs: tuple[Any, ...], gradients: Any) -> GradientError:
+def _broken_word(node: Node, gradients: Any) -> GradientError:
+    assert node._rule is not None
+    assert node._parents is not None
     got = f"a tuple of {len(gradients)}" if isinstance(gradients, tuple) else type(gradients).__name__
     return GradientError(
-        f"{rule.__name__}: backward must return a tuple of {len(inputs)}, a gradient for each array parameter and None"
-        f" where there is none; got {got}"
+        f"{node._rule.__name__}: backward must return a tuple of {len(node._parents)}, a gradient for each array"
+        f" parameter and None where there is none; got {got}"
     )
 
 
@@ -415,3 +509,27 @@ def _own(gradient: Array, taken: set[int]) -> Array:
         return gradient.copy()
     taken.add(id(gradient))
     return gradient
+
+
+def _released(node: Node) -> GradientError:
+    assert node._rule is not None
+    return GradientError(
+        f"backward: the graph was released by an earlier backward, at {node._rule.__name__}{_at(node)}."
+        " Pass retain_graph=True to the earlier one, or compute the tensor again"
+    )
+
+
+def _written(x: Node, node: Node) -> GradientError:
+    assert node._rule is not None
+    assert node._parents is not None
+    name = argument(node._rule, next(i for i, parent in enumerate(node._parents) if parent is x))
+    called = f" (named {x.name!r})" if x.name else ""
+    return GradientError(
+        f"backward: {node._rule.__name__}{_at(node)} saved {name}{called}, of shape {x._data.shape}, which was written"
+        " into since. Call backward() before writing, or compute the result again after it"
+    )
+
+
+def _at(node: Node) -> str:
+    where = place(node)
+    return f" ({where})" if where else ""

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyattn.engine import GradientError
+from tinyattn.nodes import GradientError, rewrite
 from tinyattn.tensor import Tensor
 
 Vector: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
@@ -53,7 +53,7 @@ class Optimizer(ABC):
         start = 0
         for parameter in self.parameters:
             stop = start + parameter.size
-            self._move(parameter.data, self._change[start:stop].reshape(parameter.shape), rate)
+            self._move(rewrite(parameter), self._change[start:stop].reshape(parameter.shape), rate)
             start = stop
 
     def zero_grad(self) -> None:
@@ -82,7 +82,7 @@ class Optimizer(ABC):
         if all(gradient is None for gradient in gradients):
             raise GradientError("step: no parameter has a gradient; call backward() on the loss first")
         flat = [
-            np.zeros(parameter.size, parameter.dtype) if gradient is None else gradient.data.reshape(-1)
+            np.zeros(parameter.size, parameter.dtype) if gradient is None else gradient.numpy().reshape(-1)
             for parameter, gradient in zip(self.parameters, gradients, strict=True)
         ]
         np.concatenate(flat, out=self._gradient)
@@ -208,7 +208,7 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     _in_range("clip_grad_norm", "max_norm", max_norm, below=math.inf, or_at=True)
     checked = _checked("clip_grad_norm", parameters)
     found = [(parameter, parameter.grad) for parameter in checked if parameter.grad is not None]
-    norm = math.sqrt(sum(float(np.vdot(gradient.data, gradient.data)) for _, gradient in found))
+    norm = math.sqrt(sum(float(np.vdot(gradient.numpy(), gradient.numpy())) for _, gradient in found))
     if norm > max_norm:
         for parameter, gradient in found:
             parameter.grad = gradient * (max_norm / norm)

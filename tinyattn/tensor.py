@@ -10,13 +10,15 @@ released; `_options`, the rule's keyword options.
 
 import difflib
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final, ParamSpec
 
 import numpy as np
 
 from tinyattn import engine
-from tinyattn.engine import FLOATS, Node, apply, leaf, lift
+from tinyattn.engine import apply, binary, lift
+from tinyattn.nodes import FLOATS, SHARED, GradientError, Node, leaf, lend, next_age, severed
 from tinyattn.rules import RULES, elementwise, products, reductions, selection, shapes
 from tinyattn.rules.registry import Array, Result
 
@@ -30,6 +32,9 @@ CONSTANT: Final = frozenset(
 )
 """NumPy's functions whose results have no gradient, or zero wherever they have one: they give plain arrays."""
 
+COMPOSED: Final[dict[str, Callable[..., Any]]] = {}
+"""NumPy's functions that aren't a rule called as NumPy calls it, and ours that answer them; `functions` fills it."""
+
 
 def _lift(rule: Callable[P, Result]) -> "Callable[P, Tensor]":
     return lift(rule)
@@ -41,15 +46,11 @@ _lifted = functools.cache(lift)
 def _operator(rule: engine.Rule) -> "tuple[Callable[[Tensor, Any], Tensor], Callable[[Tensor, Any], Tensor]]":
     """A binary operator, and the one for when the Tensor stands on the right."""
 
-    def operator(self: "Tensor", other: Any) -> "Tensor":
-        result: Tensor = apply(rule, (self, other))
-        return result
-
     def reflected(self: "Tensor", other: Any) -> "Tensor":
         result: Tensor = apply(rule, (other, self))
         return result
 
-    return operator, reflected
+    return binary(rule), reflected
 
 
 def _comparison(ufunc: np.ufunc) -> "Callable[[Tensor, Any], np.ndarray[Any, Any]]":
@@ -63,6 +64,8 @@ def _comparison(ufunc: np.ufunc) -> "Callable[[Tensor, Any], np.ndarray[Any, Any
 
 
 _reshape, _transpose, _index = _lift(shapes.reshape), _lift(shapes.transpose), _lift(selection.index)
+_astype, _where = _lift(elementwise.astype), _lift(elementwise.where)
+_scatter, _broadcast_to = _lift(selection.scatter), _lift(shapes.broadcast_to)
 
 
 class Tensor(Node):
@@ -70,7 +73,10 @@ class Tensor(Node):
 
     `Tensor(data)` shares memory with an array; `tinyattn.tensor(data)` copies, and is what you want. It has NumPy's
     operators, indexing and methods; with numbers, arrays and Tensors on either side the result is a Tensor.
-    Comparisons give plain boolean arrays. A Tensor can't be written into: `t += 1` makes a new one.
+    Comparisons give plain boolean arrays. `t += 1` makes a new Tensor; `t[i] = v` makes t one in which v stands at i.
+
+    Nobody can write into what the graph remembers: `.numpy()` is read-only, and so is the `.data` of results. That of a
+    leaf may be written, by an optimiser say; what was computed before then refuses to go back through it.
 
     >>> x = Tensor([1.0, 2.0], requires_grad=True)
     >>> (x * x).sum().backward()
@@ -88,22 +94,29 @@ class Tensor(Node):
         if requires_grad:
             _check_float(array)
         super().__init__(array, requires_grad, name)
+        self._lent = SHARED
 
     # ------------------------------------------------------------------------------------------------ what it is
 
     @property
     def data(self) -> "np.ndarray[Any, Any]":
-        """The numbers, as an array that shares memory with the Tensor. May be written by an optimiser."""
-        if not isinstance(self._data, np.ndarray):  # rules give NumPy scalars for results of no axes
-            self._data = np.asarray(self._data)
-        return self._data
+        """The numbers, as an array that shares memory with the Tensor. A leaf's may be written; see `numpy`, too.
+
+        Whoever goes back through what was computed from a leaf before it was written gets a `GradientError`. Setting
+        takes a copy, of the same shape and dtype (`ValueError`), and is for leaves only (`GradientError`).
+        """
+        return self.numpy() if self._rule is not None else lend(self)
 
     @data.setter
     def data(self, value: Any) -> None:
-        array = np.asarray(value, dtype=self.dtype)
+        if self._rule is not None:
+            raise GradientError(f"data: only a leaf's can be set; this tensor was made by {self._rule.__name__}")
+        array = np.asarray(value._data if isinstance(value, Node) else value, dtype=self.dtype)
         if array.shape != self.shape:
             raise ValueError(f"data: a tensor keeps its shape, {self.shape}; got {array.shape}")
-        self._data = array
+        if array is not self._data:  # as it is after `t.data -= ...`
+            self._data, self._lent = array.copy(), None
+        self._age = next_age()
 
     @property
     def requires_grad(self) -> bool:
@@ -113,7 +126,7 @@ class Tensor(Node):
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if self._rule is not None:
-            raise engine.GradientError("requires_grad: only a leaf's can be set; detach() gives one that requires none")
+            raise GradientError("requires_grad: only a leaf's can be set; detach() gives one that requires none")
         if value:
             _check_float(self._data)
         self._requires_grad = bool(value)
@@ -127,12 +140,14 @@ class Tensor(Node):
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return self._data.ndim
+        ndim: int = self._data.ndim
+        return ndim
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return self._data.size
+        size: int = self._data.size
+        return size
 
     @property
     def dtype(self) -> "np.dtype[Any]":
@@ -155,19 +170,64 @@ class Tensor(Node):
         """
         engine.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
+    def retain_grad(self) -> None:
+        """Keep the gradient of this result in its `.grad` when `backward` passes it, as if it were a leaf.
+
+        >>> x = Tensor([3.0], requires_grad=True)
+        >>> y = x * x
+        >>> y.retain_grad()
+        >>> (y * 5.0).sum().backward()
+        >>> y.grad, x.grad
+        (tensor([5.]), tensor([30.]))
+        """
+        self._needs_grad("retain_grad")
+        if self._rule is not None and engine.retain not in (self._hooks or ()):
+            engine.hooked(self, engine.retain)
+
+    def register_hook(self, hook: "Callable[[Tensor], Any]") -> Callable[[], None]:
+        """Let `hook` see the gradient of this Tensor, once complete, on the way back; it may give another in its place.
+
+        It is called with a Tensor; what it returns, unless None, is passed on, and must have the Tensor's shape
+        (`GradientError`). Hooks are called in the order in which they came. Returns a function that removes the hook
+        (PyTorch: a handle with `.remove()`, which stands here as an attribute, too).
+
+        >>> x = Tensor([3.0], requires_grad=True)
+        >>> remove = x.register_hook(lambda gradient: gradient * 10.0)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        tensor([60.])
+        """
+        self._needs_grad("register_hook")
+        if not callable(hook):
+            raise TypeError(f"register_hook: needs a function of the gradient; got {type(hook).__name__}")
+        return engine.hooked(self, hook)
+
+    def _needs_grad(self, name: str) -> None:
+        if not self._requires_grad:
+            raise GradientError(f"{name}: this tensor doesn't require a gradient, and will get none")
+
     def zero_grad(self) -> None:
         """Forget the gradient; `.grad` becomes None."""
         self.grad = None
 
     def detach(self) -> "Tensor":
         """The same numbers, in the same memory, as a leaf that requires no gradient."""
-        return leaf(Tensor, self._data, name=self.name)
+        detached = severed(Tensor, self.numpy(), "detach", "detach", (self,))
+        detached.name = self.name
+        if self._rule is None:  # what is written into a leaf shows here, too
+            detached._lent = SHARED
+        return detached
 
     # ------------------------------------------------------------------------------------------------ out of the graph
 
     def numpy(self) -> "np.ndarray[Any, Any]":
-        """The numbers as an array, in the same memory; what happens to it is not recorded."""
-        return self.data
+        """The numbers as an array that can only be read, in the same memory; what happens to it is not recorded.
+
+        `.copy()` of it can be written into, and `.data` of a leaf.
+        """
+        array = np.asarray(self._data).view()
+        array.flags.writeable = False
+        return array
 
     def item(self) -> float | int | bool:
         """The one number that the Tensor holds, as a Python number."""
@@ -190,14 +250,14 @@ class Tensor(Node):
     def __reduce__(self) -> Any:
         """For copies and pickles, which are leaves: they have no part in the graph, and an age of their own."""
         if self._rule is not None:
-            raise engine.GradientError(
+            raise GradientError(
                 f"a tensor that a rule made, here {self._rule.__name__}, can't be copied or pickled with its graph;"
                 " do it to .detach()"
             )
-        return _restored, (self.data, self._requires_grad, self.name, self.grad)
+        return _restored, (self.numpy(), self._requires_grad, self.name, self.grad)
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self.numpy())
 
     def __iter__(self) -> "Iterator[Tensor]":
         if not self.ndim:
@@ -208,7 +268,7 @@ class Tensor(Node):
         return format(self.item(), spec) if spec else repr(self)
 
     def __repr__(self) -> str:
-        parts = [np.array2string(self.data, separator=", ", prefix="tensor(")]
+        parts = [np.array2string(self.numpy(), separator=", ", prefix="tensor(")]
         if self.dtype not in (np.float64, np.int64, np.bool_):
             parts.append(f"dtype={self.dtype}")
         if self.name is not None:
@@ -269,10 +329,27 @@ class Tensor(Node):
         return _index(self, key=_plain_key(key))
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        raise TypeError(
-            "a tensor can't be written into, since gradients may need what stands there. Choose with tinyattn.where, or"
-            " write into .data of a leaf, which is not recorded"
-        )
+        """Make this Tensor one in which the value stands at the places that a key selects, and differentiate that.
+
+        What was computed from it before can't be walked back any more (`GradientError`). Nothing is overwritten: each
+        assignment copies the array. Raises `GradientError` for a leaf that requires a gradient, which would be lost;
+        `ValueError` for a key that names a place twice.
+        """
+        if self._rule is None and self._requires_grad:
+            raise GradientError(
+                "t[...] = v: t is a leaf that requires a gradient, and would be one no longer. Choose with"
+                " tinyattn.where, or write into t.data, which is not recorded"
+            )
+        before = leaf(Tensor, None)
+        before._become(self)
+        before._hooks, self._hooks = self._hooks, None
+        self._become(_assigned(before, _plain_key(key), value))
+
+    def _become(self, other: "Tensor") -> None:
+        """Take over what another Tensor is, and how it was made; not its name."""
+        for slot in Node.__slots__:
+            if slot not in ("__weakref__", "_hooks", "name", "grad") and hasattr(other, slot):
+                setattr(self, slot, getattr(other, slot))
 
     # ------------------------------------------------------------------------------------------------ NumPy's protocols
 
@@ -282,7 +359,7 @@ class Tensor(Node):
                 "a tensor that requires a gradient isn't turned into an array silently, which would cut it off its"
                 " graph. Use .numpy(); to join tensors, tinyattn.stack or tinyattn.concatenate"
             )
-        return np.array(self._data, dtype=dtype, copy=copy)
+        return np.array(self._data if copy else self.numpy(), dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **given: Any) -> Any:
         if method != "__call__" or given:
@@ -329,6 +406,19 @@ def _check_float(array: Array) -> None:
         raise TypeError(f"requires_grad: gradients need float32 or float64; got {array.dtype}. Is dtype=float missing?")
 
 
+def _assigned(x: Tensor, key: Any, value: Any) -> Tensor:
+    """x with the value at the places that a key selects."""
+    chosen = np.zeros(x.shape, bool)
+    chosen[key] = True
+    shape = chosen[key].shape
+    if np.count_nonzero(chosen) != math.prod(shape):
+        raise ValueError(f"t[...] = v: the key names a place of t, of shape {x.shape}, twice; say which value it gets")
+    values = _astype(value, x.dtype) if isinstance(value, Tensor) else np.asarray(value, x.dtype)
+    if np.ndim(values) > len(shape):  # as NumPy has it, axes of length 1 may stand before
+        values = values.reshape(np.shape(values)[np.ndim(values) - len(shape) :])
+    return _where(chosen, _scatter(_broadcast_to(values, shape), key=key, shape=x.shape), x)
+
+
 def _plain_key(key: Any) -> Any:
     """An index without Tensors and lists in it."""
     if isinstance(key, tuple):
@@ -343,12 +433,14 @@ def _plain_key(key: Any) -> Any:
 
 def _dispatch(name: str, function: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Any:
     """Answer NumPy's function with the rule of its name."""
+    if name in COMPOSED:
+        return COMPOSED[name](*args, **given)
     rule = RULES.get(name)
     if rule is not None:
         return _lifted(rule)(*args, **given)
     if name in CONSTANT:
         return function(*_plain(args), **{key: _plain(value) for key, value in given.items()})
-    near = difflib.get_close_matches(name, RULES, n=1)
+    near = difflib.get_close_matches(name, RULES | COMPOSED, n=1)
     raise TypeError(
         f"np.{name} has no rule, so that no gradient could go through it."
         + (f" The nearest there is: {near[0]}." if near else "")

@@ -30,7 +30,7 @@ def trace(root: Tensor, names: Mapping[str, Tensor]) -> list[Node]:
             "tensors of which one at least has requires_grad=True, made outside no_grad"
         )
     known_as = {tensor: name for name, tensor in names.items()}
-    places: dict[int, int] = {}  # id of a tensor or an array → its node; the graph keeps all of them alive
+    places: dict[Any, int] = {}  # id of a tensor, or what an array holds → its node; the graph keeps tensors alive
     nodes: list[Node] = []
     stack: list[Any] = [root]
     while stack:
@@ -48,7 +48,7 @@ def trace(root: Tensor, names: Mapping[str, Tensor]) -> list[Node]:
             if isinstance(y, Tensor):
                 place = places[id(y)]
             elif isinstance(y, np.ndarray):  # the same mask, used twice, is one constant
-                place = places.setdefault(id(y), len(nodes))
+                place = places.setdefault((y.dtype.str, y.shape, y.tobytes()), len(nodes))
             else:
                 place = len(nodes)
             if place == len(nodes):
@@ -88,8 +88,8 @@ def _node(x: Tensor, name: str | None, sources: tuple[int, ...], roles: tuple[st
         name="" if name is None else str(name),
         shape=x.shape,
         dtype=str(x.dtype),
-        value=_numbers(x.data),
-        gradient=None if x.grad is None else _numbers(x.grad.data),
+        value=_numbers(x.numpy()),
+        gradient=None if x.grad is None else _numbers(x.grad.numpy()),
         carries_gradient=x.requires_grad,
         sources=sources,
         roles=roles,

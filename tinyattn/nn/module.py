@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyattn.nodes import rewrite
 from tinyattn.tensor import Tensor
 
 State = dict[str, "np.ndarray[Any, Any]"]
@@ -57,7 +58,7 @@ class Module:
 
     def state_dict(self) -> State:
         """A copy of every parameter's numbers, by name."""
-        return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
+        return {name: parameter.numpy().copy() for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, "np.ndarray[Any, Any]"]) -> None:
         """Write numbers into the parameters, by name; all of them, or none.
@@ -74,7 +75,7 @@ class Module:
             if arrays[name].shape != parameter.shape:
                 raise ValueError(f"load_state_dict: {name} has shape {parameter.shape}; got {arrays[name].shape}")
         for name, parameter in own.items():
-            parameter.data[...] = arrays[name]
+            rewrite(parameter)[...] = arrays[name]
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

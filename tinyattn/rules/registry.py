@@ -66,8 +66,14 @@ def rule(function: Callable[..., Result] | None = None, /, *, arrays: int | None
 
 
 def parameters(rule: Callable[..., Result]) -> Parameters:
-    """The parameters of a registered rule."""
-    return _PARAMETERS[rule]
+    """The parameters of a rule."""
+    return _PARAMETERS.get(rule) or _read_parameters(rule, None)
+
+
+def argument(rule: Callable[..., Result], place: int) -> str:
+    """What a rule calls the array that it is given at that place."""
+    spec = parameters(rule)
+    return f"{spec.arrays[0]}[{place}]" if spec.variadic else spec.arrays[place]
 
 
 def _register(function: Callable[..., Result], *, arrays: int | None) -> Callable[..., Result]:
