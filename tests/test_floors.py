@@ -21,8 +21,14 @@ FLOORS = {
     "kernels": 1,
     "tensor": 1,
     "engine": 1,
+    "nodes": 1,
+    "watch": 1,
+    "checkpoint": 1,
     "functions": 1,
+    "linalg": 1,
     "derivatives": 1,
+    "rows": 1,
+    "structures": 1,
     "gradcheck": 2,
     "gallery": 2,
     "nn": 2,
@@ -36,11 +42,16 @@ FLOORS = {
     "__init__": 4,  # the face
 }
 # Those that share a line of the plan, and so may import each other.
-TOGETHER = [{"engine", "tensor", "functions", "derivatives"}, {"gradcheck", "gallery"}, {"cli", "__main__"}]
+TOGETHER = [
+    {"nodes", "watch", "checkpoint", "engine", "tensor", "functions", "linalg", "derivatives", "rows",
+     "structures"},
+    {"gradcheck", "gallery"},
+    {"cli", "__main__"},
+]
 # Those that a student reads with NumPy's manual alone.
 NUMPY_ONLY = {"rules", "by_hand"}
 # What a demo may import beside `tinyattn` itself.
-PUBLIC = {"by_hand", "nn", "optim"}
+PUBLIC = {"by_hand", "linalg", "nn", "optim"}
 # The underscores of a NamedTuple keep its methods apart from its fields; they aren't private.
 OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
 

@@ -10,7 +10,7 @@ tensor([2., 4., 6.])
 """
 
 from tinyattn import nn, optim
-from tinyattn.derivatives import grad, hessian, jacobian, jvp, value_and_grad, vjp
+from tinyattn.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from tinyattn.engine import GradientError, no_grad
 from tinyattn.functions import (
     absolute,
@@ -90,6 +90,7 @@ __all__ = [
     "gradcheck",
     "graph",
     "hessian",
+    "hvp",
     "jacobian",
     "jvp",
     "layer_norm",

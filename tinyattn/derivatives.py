@@ -1,8 +1,8 @@
 """Floor 1: derivatives as functions of functions.
 
 Each takes a function of arrays and gives one that differentiates it: the function is called with Tensors, and what
-comes out is walked back. Arguments may be arrays, numbers, lists or Tensors; results are Tensors. They nest, to any
-order.
+comes out is walked back. Arguments may be arrays, numbers, lists of numbers or Tensors, and what `structures` are made
+of; results are Tensors, in structures like those that came in. They nest, to any order.
 """
 
 import functools
@@ -14,9 +14,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyattn.engine import GradientError, apply, is_recording, leaf, recording, seed, walk
+from tinyattn.engine import FLOATS, GradientError, apply, is_recording, leaf, recording, seed, walk
 from tinyattn.functions import reshape, stack
+from tinyattn.rows import pull_back_each
 from tinyattn.rules.elementwise import positive
+from tinyattn.rules.registry import Array
+from tinyattn.structures import Structure, is_array, is_module, leaves, mapped, opened
 from tinyattn.tensor import Tensor, tensor
 
 Function: TypeAlias = Callable[..., Any]
@@ -24,11 +27,12 @@ Function: TypeAlias = Callable[..., Any]
 _nested: ContextVar[bool] = ContextVar("nested", default=False)
 
 
-def grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
+def grad(f: Function, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False) -> Function:
     """The gradient of a function whose value is one number, in its argument `argnums`, or in several.
 
     As in JAX, a value that isn't made of the argument has gradient zero, a plain number, too. So have `float(x)`,
-    `x.item()` and `x.numpy()`, which cut it off without a word. Raises what `value_and_grad` raises.
+    `x.item()` and `x.numpy()`, which cut it off without a word. With `has_aux` it gives (gradient, aux). Takes and
+    raises what `value_and_grad` does.
 
     >>> grad(lambda x: x**3)(2.0)  # 3 x²
     tensor(12.)
@@ -36,111 +40,158 @@ def grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
     tensor(30.)
     """
 
-    value_and_gradient = value_and_grad(f, argnums)
+    value_and_gradient = value_and_grad(f, argnums, has_aux=has_aux)
 
     @functools.wraps(f)
     def gradient(*args: Any, **options: Any) -> Any:
-        return value_and_gradient(*args, **options)[1]
+        value, gradients = value_and_gradient(*args, **options)
+        return (gradients, value[1]) if has_aux else gradients
 
     return gradient
 
 
-def value_and_grad(f: Function, argnums: int | tuple[int, ...] = 0) -> Callable[..., tuple[Tensor, Any]]:
+def value_and_grad(
+    f: Function, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False
+) -> Callable[..., tuple[Any, Any]]:
     """The value of a function together with its gradient.
 
     A tuple of `argnums` gives a tuple of gradients. An argument that the value doesn't depend on has gradient zero.
-    Raises `GradientError` where the value isn't one number, `TypeError` for arguments that aren't float32 or float64,
-    or that aren't there.
+
+    An argument may be a dict, list, tuple or named tuple of arrays, nested to any depth; its gradient is one, too. A
+    list of nothing but numbers is an array; None stays None; what stands in two places has two gradients. The gradient
+    of a module is a dict of those of its parameters that require one, wherever the function uses them.
+
+    With `has_aux` the function returns (value, aux), and so does this, in place of the value; aux isn't differentiated.
+
+    Raises `GradientError` where the value isn't one number, `TypeError` for arguments that aren't float32 or float64
+    all the way down, or that aren't there.
 
     >>> value_and_grad(lambda x: (x * x).sum())([1.0, 2.0])
     (tensor(5.), tensor([2., 4.]))
+    >>> grad(lambda model, x: model["w"] * x + model["b"])({"w": 2.0, "b": 1.0}, 3.0)
+    {'w': tensor(3.), 'b': tensor(1.)}
     """
+    _check_function("grad", f)
     several = isinstance(argnums, tuple)
     chosen = argnums if isinstance(argnums, tuple) else (argnums,)
-    if not all(isinstance(i, int | np.integer) for i in chosen):
+    if not all(_is_whole(i) for i in chosen):
         raise TypeError(f"grad: argnums must be a whole number, or a tuple of them; got {argnums!r}")
 
     @functools.wraps(f)
-    def value_and_gradient(*args: Any, **options: Any) -> tuple[Tensor, Any]:
-        further = _goes_further(args)
-        inputs = list(args)
-        with _differentiating():
-            for i in chosen:
-                inputs[i] = _fresh(args[_place("grad", "argnums", i, args)])
-            output = _as_tensor("grad", f(*inputs, **options))
-        if output.size != 1:
-            raise GradientError(
-                f"grad: the function's value must be one number; got shape {output.shape}. Reduce it, with .sum() say,"
-                " or use jacobian, or vjp"
-            )
-        gradients = _pull_back(output, None, [inputs[i] for i in chosen], further)
-        return output if further else output.detach(), gradients if several else gradients[0]
+    def value_and_gradient(*args: Any, **options: Any) -> tuple[Any, Any]:
+        further = _goes_further((args, options))
+        places = [_place("grad", "argnums", i, args) for i in chosen]
+        value, variables = _recorded("grad", f, args, places, options)
+        aux = None
+        if has_aux:
+            value, aux = _pair(value)
+        output = _one_number("grad", value)
+        gradients = _pull_back(output, None, variables, further)
+        result = _done(output, further)
+        return (result, _done(aux, further)) if has_aux else result, gradients if several else gradients[0]
 
     return value_and_gradient
 
 
-def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Tensor, ...]]]:
+def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Any, ...]]]:
     """f(*primals), and the function that pulls a gradient of it back to every primal: v ↦ vᵀ J.
 
-    The gradient has the shape of the output (`ValueError`).
+    What is pulled back has the shape of the output (`ValueError`). Primals may be structures, as in `value_and_grad`.
 
     >>> output, pull_back = vjp(lambda x, y: x * y, 2.0, 3.0)
     >>> pull_back(1.0)
     (tensor(3.), tensor(2.))
     """
+    _check_function("vjp", f)
     further = _goes_further(primals)
-    with _differentiating():
-        inputs = [_fresh(x) for x in primals]
-        output = _as_tensor("vjp", f(*inputs))
+    value, variables = _recorded("vjp", f, primals, range(len(primals)))
+    output = _as_tensor("vjp", value)
 
-    def pull_back(cotangent: Any) -> tuple[Tensor, ...]:
-        return _pull_back(output, cotangent, inputs, further or _goes_further((cotangent,)), retain_graph=True)
+    def pull_back(cotangent: Any) -> tuple[Any, ...]:
+        if not isinstance(cotangent, Tensor):
+            cotangent = np.asarray(cotangent)
+        if cotangent.shape != output.shape:
+            raise ValueError(
+                f"vjp: the gradient to pull back must have the output's shape, {output.shape}; got {cotangent.shape}"
+            )
+        again = further or _goes_further(cotangent)
+        return _pull_back(output, cotangent, variables, again, retain_graph=True)
 
-    return output if further else output.detach(), pull_back
+    return _done(output, further), pull_back
 
 
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, Tensor]:
     """f(*primals), and how fast it changes as the primals move along the tangents: J t.
 
-    vᵀ J is linear in v, and Σ vᵀ J t has the gradient J t in v: two passes backward make one forward. Raises
-    `ValueError` where there isn't a tangent of its shape for each primal.
+    vᵀ J is linear in v, and Σ vᵀ J t has the gradient J t in v: two passes backward make one forward. Primals may be
+    structures, as in `value_and_grad`. Raises `ValueError` where there isn't a tangent of its shape for each primal.
 
     >>> jvp(lambda x: x * x, [3.0], [1.0])
     (tensor(9.), tensor(6.))
     """
-    for name, given in (("primals", primals), ("tangents", tangents)):
-        if not isinstance(given, list | tuple):
-            raise TypeError(f"jvp: {name} must be a list or a tuple; got {type(given).__name__}. Are [ ] missing?")
-    shapes = [[np.shape(x) for x in given] for given in (primals, tangents)]
-    if not primals or shapes[0] != shapes[1]:
-        raise ValueError(
-            "jvp: each primal needs a tangent of its shape;"
-            f" got primals {_listed(shapes[0])} and tangents {_listed(shapes[1])}"
-        )
-    further = _goes_further((*primals, *tangents))
-    output, pull_back = vjp(f, *primals)
-    cotangent = tensor(np.zeros(output.shape), dtype=output.dtype, requires_grad=True)
+    _check_function("jvp", f)
+    along = _tangents("jvp", primals, tangents)
+    further = _goes_further((primals, tangents))
+    value, variables = _recorded("jvp", f, primals, range(len(primals)))
+    output = _as_tensor("jvp", value)
+    if not output.requires_grad:
+        return output, leaf(Tensor, np.zeros(output.shape, np.result_type(output.dtype, np.float32)))
     with _differentiating():
-        moves = [(g * t).sum() for g, t in zip(pull_back(cotangent), tangents, strict=True)]
-        total = functools.reduce(operator.add, moves)
-    return output, _pull_back(total, None, [cotangent], further)[0]
+        cotangent = tensor(np.zeros(output.shape), dtype=output.dtype, requires_grad=True)
+        moved = _along(_pull_back(output, cotangent, variables, further=True), along)
+    return _done(output, further), _pull_back(moved, None, (cotangent,), further)[0]
+
+
+def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Tensor, tuple[Any, ...]]:
+    """f(*primals), one number, and how fast its gradient changes as the primals move along the tangents: H t.
+
+    Σ gᵀ t, of the gradient g, has the gradient H t: a second pass backward, and no Hessian. There is a product for each
+    primal, of its shape, to which all tangents add. Primals and tangents are those of `jvp`; PyTorch has it as
+    `torch.autograd.functional.hvp`.
+
+    >>> hvp(lambda x: x[0] * x[0] * x[1], [[1.0, 3.0]], [[1.0, 0.0]])  # the first column of [[6, 2], [2, 0]]
+    (tensor(3.), (tensor([6., 2.]),))
+    """
+    _check_function("hvp", f)
+    along = _tangents("hvp", primals, tangents)
+    further = _goes_further((primals, tangents))
+    value, variables = _recorded("hvp", f, primals, range(len(primals)))
+    output = _one_number("hvp", value)
+    with _differentiating():
+        moved = _along(_pull_back(output, None, variables, further=True), along)
+    return _done(output, further), _pull_back(moved, None, variables, further)
 
 
 def jacobian(f: Function, argnum: int = 0) -> Callable[..., Tensor]:
-    """All derivatives of every output in every input: shape output.shape + input.shape, one pass back for each output.
+    """All derivatives of every output in every input: shape output.shape + input.shape.
+
+    ∂y_i/∂x_j = Σ_k v_k ∂y_k/∂x_j   with v_k = δ_ik                  (jacobian.1)
+
+    The cotangents v of all outputs go back through the graph in one walk, where the rules on the way let them (see
+    `rows`), and one by one where not.
 
     >>> jacobian(lambda x: x * x)([1.0, 2.0])
     tensor([[2., 0.],
             [0., 4.]])
     """
+    _check_function("jacobian", f)
 
     @functools.wraps(f)
-    def all_derivatives(*args: Any) -> Tensor:
+    def all_derivatives(*args: Any, **options: Any) -> Tensor:
+        further = _goes_further((args, options))
         place = _place("jacobian", "argnum", argnum, args)
-        output, pull_back = vjp(lambda x: f(*args[:place], x, *args[place + 1 :]), args[place])
-        rows = [pull_back(row.reshape(output.shape))[0] for row in np.eye(output.size)]
-        shape = output.shape + np.shape(args[place])
-        return reshape(stack(rows), shape) if rows else tensor(np.zeros(shape))
+        if not is_array(args[place]):
+            got = type(args[place]).__name__
+            raise TypeError(f"jacobian: argument {place} must be one array; got {got}. Structures can have vjp and jvp")
+        value, (x,) = _recorded("jacobian", f, args, [place], options)
+        output = _as_tensor("jacobian", value)
+        shape = output.shape + x.shape
+        if not output.requires_grad or not output.size:
+            return leaf(Tensor, np.zeros(shape, x.dtype))
+        if further:
+            rows = [_pull_back(output, v.reshape(output.shape), (x,), True)[0] for v in np.eye(output.size)]
+            return reshape(stack(rows), shape)
+        return leaf(Tensor, pull_back_each(output, x).reshape(shape))
 
     return all_derivatives
 
@@ -155,6 +206,84 @@ def hessian(f: Function, argnum: int = 0) -> Callable[..., Tensor]:
     return jacobian(grad(f, argnum), argnum)
 
 
+# ---------------------------------------------------------------------------------------- there and back
+
+
+def _recorded(
+    name: str, f: Function, args: Sequence[Any], places: Iterable[int], options: Any = None
+) -> tuple[Any, tuple[Structure, ...]]:
+    """f(*args, **options), with variables in those places; and the variables, with dicts in place of modules."""
+    inputs = list(args)
+    with _differentiating():
+        for i in places:
+            inputs[i] = mapped(_variable, args[i], f"{name}: argument {i}")
+        variables = opened(tuple(inputs[i] for i in places))
+        for i in places:
+            inputs[i] = mapped(_handed, inputs[i])
+        return f(*inputs, **(options or {})), variables
+
+
+def _variable(x: Any, path: str) -> Any:
+    """x as a Tensor of its own: what the function does with x elsewhere, as a constant, is kept apart."""
+    if is_module(x):
+        return x
+    if isinstance(x, Tensor) and x.requires_grad:
+        return apply(positive, (x,))
+    array = x if hasattr(x, "dtype") else np.asarray(x)
+    if array.dtype not in FLOATS:
+        got = type(x).__name__ if array.dtype.kind in "OUS" else array.dtype
+        raise TypeError(f"{path}: gradients need float32 or float64; got {got}. Does it belong in another argument?")
+    return tensor(array, requires_grad=True)
+
+
+def _handed(x: Any, _: str) -> Any:
+    """What the function gets for a variable: one that it may write into, as `x[i] = v` does, and the variable stays."""
+    return apply(positive, (x,)) if isinstance(x, Tensor) else x
+
+
+def _pull_back(
+    output: Tensor, cotangent: Any, variables: tuple[Structure, ...], further: bool, *, retain_graph: bool = False
+) -> tuple[Structure, ...]:
+    """The gradient of Σ output · cotangent in each variable; zeros where there is no way from one to the other."""
+    found = {}
+    taken = {id(cotangent)}
+    if output.requires_grad:
+        start = seed(output, cotangent)
+        if further and not isinstance(start, Tensor):
+            start = leaf(Tensor, start)
+        targets = [x for _, x in leaves(variables)]
+        found = walk(output, start, targets, retain_graph=retain_graph or further, create_graph=further)
+
+    def gradient(x: Tensor, _: str) -> Tensor:
+        g = found.get(x)
+        if isinstance(g, Tensor):
+            return g
+        return leaf(Tensor, np.zeros(x.shape, x.dtype) if g is None else _own(g, taken))
+
+    result: tuple[Structure, ...] = mapped(gradient, variables)
+    return result
+
+
+def _along(gradients: Structure, along: dict[str, Any]) -> Tensor:
+    """Σ gᵀ t over all leaves; the tangents by their paths."""
+    moves = [(g * along[path]).sum() for path, g in leaves(gradients)]
+    total: Tensor = functools.reduce(operator.add, moves)
+    return total
+
+
+def _own(gradient: Array, taken: set[int]) -> Array:
+    """The gradient in memory of its own: rules may hand one array to two inputs, or on from the cotangent."""
+    if isinstance(gradient, np.ndarray) and (id(gradient) in taken or not gradient.flags.owndata):
+        return gradient.copy()
+    taken.add(id(gradient))
+    return gradient
+
+
+def _done(result: Structure, further: bool) -> Structure:
+    """What is handed out: without its graph, unless somebody may differentiate it again."""
+    return result if further else mapped(lambda x, _: x.detach() if isinstance(x, Tensor) else x, result)
+
+
 @contextmanager
 def _differentiating() -> Iterator[None]:
     """Record what is done inside, and let derivatives that are taken inside have derivatives themselves."""
@@ -166,49 +295,76 @@ def _differentiating() -> Iterator[None]:
         _nested.reset(token)
 
 
-def _goes_further(args: Iterable[Any]) -> bool:
+def _goes_further(given: Structure) -> bool:
     """Whether somebody may differentiate what is computed from these arguments again."""
-    return is_recording() and (_nested.get() or any(isinstance(x, Tensor) and x.requires_grad for x in args))
+    return is_recording() and (
+        _nested.get() or any(isinstance(x, Tensor) and x.requires_grad for _, x in leaves(given))
+    )
 
 
-def _fresh(x: Any) -> Tensor:
-    """x as a Tensor of its own: what the function does with x elsewhere, as a constant, is kept apart."""
-    if isinstance(x, Tensor) and x.requires_grad:
-        alias: Tensor = apply(positive, (x,))
-        return alias
-    return Tensor(x, requires_grad=True)
+# ---------------------------------------------------------------------------------------- what was given
 
 
-def _place(name: str, option: str, i: int, args: Sequence[Any]) -> int:
+def _check_function(name: str, f: Any) -> None:
+    if not callable(f):
+        raise TypeError(f"{name}: needs a function to differentiate; got {type(f).__name__}")
+
+
+def _is_whole(i: Any) -> bool:
+    return isinstance(i, int | np.integer) and not isinstance(i, bool)
+
+
+def _place(name: str, option: str, i: Any, args: Sequence[Any]) -> int:
     """The place of the argument that `i` means, which may count from the end."""
-    if not isinstance(i, int | np.integer):
+    if not _is_whole(i):
         raise TypeError(f"{name}: {option} must be a whole number; got {i!r}")
     if not -len(args) <= i < len(args):
         raise TypeError(f"{name}: there is no argument {i}, since the function was called with {len(args)} by position")
     return int(i) % len(args)
 
 
+def _tangents(name: str, primals: Any, tangents: Any) -> dict[str, Any]:
+    """The tangents by their paths, once there is known to be one of its shape for each array among the primals."""
+    for what, given in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(given, list | tuple):
+            raise TypeError(f"{name}: {what} must be a list or a tuple; got {type(given).__name__}. Are [ ] missing?")
+    moving, along = (dict(leaves(opened(tuple(given)))) for given in (primals, tangents))
+    for path in moving | along:
+        if path not in along:
+            told = f"primals{path} has none"
+        elif path not in moving:
+            told = f"tangents{path} has no primal"
+        elif np.shape(moving[path]) != np.shape(along[path]):
+            told = f"primals{path} has shape {np.shape(moving[path])}, tangents{path} {np.shape(along[path])}"
+        else:
+            continue
+        raise ValueError(f"{name}: each primal needs a tangent of its shape; {told}")
+    if not moving:
+        raise ValueError(f"{name}: needs a primal at least, and a tangent of its shape; got none")
+    return along
+
+
 def _as_tensor(name: str, output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return output
     if not isinstance(output, int | float | np.ndarray | np.generic):
-        raise TypeError(f"{name}: the function must give a Tensor or a number; got {type(output).__name__}")
+        got = "None. Is a return missing?" if output is None else type(output).__name__
+        raise TypeError(f"{name}: the function must give a Tensor or a number; got {got}")
     return tensor(output)
 
 
-def _listed(shapes: Iterable[tuple[int, ...]]) -> str:
-    return ", ".join(map(str, shapes)) or "none"
+def _one_number(name: str, value: Any) -> Tensor:
+    output = _as_tensor(name, value)
+    if output.size != 1:
+        raise GradientError(
+            f"{name}: the function's value must be one number; got shape {output.shape}. Reduce it, with .sum() say,"
+            " or use jacobian, or vjp"
+        )
+    return output
 
 
-def _pull_back(
-    output: Tensor, cotangent: Any, inputs: Sequence[Tensor], further: bool, *, retain_graph: bool = False
-) -> tuple[Tensor, ...]:
-    """The gradient of Σ output · cotangent in each input; zeros where there is no way from one to the other."""
-    found = {}
-    if output.requires_grad:
-        start = seed(output, cotangent)
-        if further and not isinstance(start, Tensor):
-            start = leaf(Tensor, start)
-        found = walk(output, start, inputs, retain_graph=retain_graph or further, create_graph=further)
-    gradients = (found[x] if x in found else np.zeros(x.shape, x.dtype) for x in inputs)
-    return tuple(g if isinstance(g, Tensor) else leaf(Tensor, g) for g in gradients)
+def _pair(value: Any) -> tuple[Any, Any]:
+    if not isinstance(value, tuple) or len(value) != 2:
+        got = f"a tuple of {len(value)}" if isinstance(value, tuple) else type(value).__name__
+        raise TypeError(f"grad: with has_aux, the function must return (value, aux); got {got}")
+    return value
