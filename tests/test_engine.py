@@ -226,7 +226,9 @@ def test_a_released_graph_says_so():
     y = x * x
     z = ta.exp(y)
     z.backward()
-    with pytest.raises(GradientError, match=r"released by an earlier backward, at exp \(line \d+ of test_engine\.py: z = ta\.exp\(y\)\)\. Pass retain_graph"):
+    where = r"line \d+ of test_engine\.py: z = ta\.exp\(y\)"
+    told = rf"released by an earlier backward, at exp \({where}\)\. Pass retain_graph=True"
+    with pytest.raises(GradientError, match=told):
         z.backward()
     with pytest.raises(GradientError, match="released by an earlier backward, at multiply"):
         (y + 1.0).backward()
@@ -419,6 +421,112 @@ def test_what_cannot_have_a_gradient_has_none():
     assert not x.astype(int).requires_grad
     with pytest.raises(TypeError, match="multiply: gradients need float32 or float64; the output is complex128"):
         x * 1j
+
+
+# ------------------------------------------------------------------------------------------------------ on the way
+
+
+def test_the_gradient_of_a_result_is_retained_on_request():
+    x = leaf([1.0, 2.0])
+    y = x * x
+    z = y * [10.0, 100.0]
+    y.retain_grad()
+    y.retain_grad()
+    x.retain_grad()  # as every leaf does
+    (z.sum() + y.sum()).backward()
+    assert y.grad.tolist() == [11.0, 101.0]
+    assert x.grad.tolist() == [22.0, 404.0]
+    assert z.grad is None
+
+
+def test_a_retained_gradient_is_the_walkers_own():
+    x = leaf([1.0, 2.0])
+    y = x * 1.0
+    y.retain_grad()
+    (y + x).sum().backward()
+    y.grad.data[0] = 50.0
+    assert x.grad.tolist() == [2.0, 2.0]
+
+
+def test_a_retained_gradient_can_be_differentiated():
+    x = leaf(3.0)
+    y = x * x
+    y.retain_grad()
+    (y * y).backward(create_graph=True)
+    assert ta.grad(lambda x: x)(1.0).item() == 1.0  # what functions differentiate retains nothing
+    y.grad.backward()  # 2 y = 2 x²
+    assert x.grad.item() == 2 * 9 * 6 + 4 * 3
+    x.grad = y.grad = None
+
+
+def test_hooks_see_the_whole_gradient_and_may_change_it():
+    x = leaf([1.0, 2.0])
+    y = x * x
+    seen = []
+    y.register_hook(lambda gradient: seen.append(gradient.tolist()))
+    remove = y.register_hook(lambda gradient: gradient * 2.0)
+    y.register_hook(lambda gradient: seen.append(gradient.tolist()))
+    (y.sum() + (y * 2.0).sum()).backward(retain_graph=True)
+    assert seen == [[3.0, 3.0], [6.0, 6.0]]
+    assert x.grad.tolist() == [12.0, 24.0]
+    remove()
+    remove()  # once more does no harm
+    x.grad = None
+    y.sum().backward()
+    assert x.grad.tolist() == [2.0, 4.0]
+
+
+def test_a_hook_on_a_leaf():
+    x = leaf(np.ones(2, np.float32))
+    handle = x.register_hook(lambda gradient: np.array([5.0, 7.0]))
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [5.0, 7.0]
+    assert x.grad.dtype == np.float32
+    assert ta.grad(lambda y: (x * y).sum())([1.0, 2.0]).tolist() == [1.0, 1.0]  # x is a constant there
+    handle.remove()
+    x.grad = None
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [2.0, 2.0]
+
+
+def test_hooks_in_gradients_of_gradients():
+    """With y = x² and its gradient tripled, dz/dx = 3 · 2 x for z = y, and the second derivative is 6."""
+
+    def f(x):
+        y = x * x
+        y.register_hook(lambda gradient: gradient * 3.0)
+        return y
+
+    assert ta.grad(f)(5.0).item() == 30.0
+    assert ta.grad(ta.grad(f))(5.0).item() == 6.0
+
+
+def test_hooks_that_cannot_be():
+    x = leaf([1.0, 2.0])
+    with pytest.raises(TypeError, match="register_hook: needs a function of the gradient; got float"):
+        x.register_hook(1.0)
+    for method in ("retain_grad", "register_hook"):
+        with pytest.raises(GradientError, match=f"{method}: this tensor doesn't require a gradient"):
+            getattr(ta.tensor(1.0), method)(*[print] * (method == "register_hook"))
+    x.register_hook(lambda gradient: gradient.sum())
+    with pytest.raises(GradientError, match=r"must have the tensor's shape, \(2,\); got \(\)"):
+        (x * x).sum().backward()
+    assert x.grad is None
+
+
+def test_a_hook_keeps_nothing_alive():
+    gc.disable()
+    try:
+        x = leaf(np.ones(7))
+        y = x * 2.0
+        remove = y.register_hook(lambda gradient: None)
+        y.retain_grad()
+        there = weakref.ref(y)
+        del y
+        assert there() is None
+        remove()
+    finally:
+        gc.enable()
 
 
 # ------------------------------------------------------------------------------------------------------ higher orders

@@ -146,7 +146,7 @@ def train_baseline(name: str, settings: Settings, data: Data) -> Reader:
         looks: list[np.ndarray] = []
         with ta.no_grad():
             scores = model(tokens, pronoun, looks)
-        return scores.data, [from_pronoun(weights, pronoun) for weights in looks]
+        return scores.numpy(), [from_pronoun(weights, pronoun) for weights in looks]
 
     return read
 

@@ -26,7 +26,7 @@ class Block(ta.nn.Module):
         if looks is None:
             return self.attention(asked, keys, values, mask=allowed)
         update, weights = self.attention(asked, keys, values, mask=allowed, return_weights=True)
-        looks.append(weights.data)
+        looks.append(weights.numpy())
         return update
 
     def mlp(self, x: ta.Tensor) -> ta.Tensor:

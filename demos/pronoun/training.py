@@ -108,7 +108,7 @@ class Run:
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """The parameters as plain arrays, not copied."""
-        return {name: parameter.data for name, parameter in self.parameters.items()}
+        return {name: parameter.numpy() for name, parameter in self.parameters.items()}
 
     @property
     def n_parameters(self) -> int:
@@ -182,7 +182,7 @@ def gradients_by_tape(run: Run, batch: Batch) -> tuple[float, dict[str, np.ndarr
     run.model.zero_grad()
     loss = ta.cross_entropy(run.model(batch.tokens, batch.pronoun), targets=batch.answer)
     loss.backward()
-    return loss.item(), {name: parameter.grad.data for name, parameter in run.parameters.items()}
+    return loss.item(), {name: parameter.grad.numpy() for name, parameter in run.parameters.items()}
 
 
 GRADIENTS = {"hand": gradients_by_hand, "tape": gradients_by_tape}
@@ -225,12 +225,12 @@ def check_gradients(settings: Settings, data: Data, n_samples: int = 6) -> Gradi
     _, hand = gradients_by_hand(run, batch)
     _, tape = gradients_by_tape(run, batch)
     tape_errors, numeric_errors = {}, {}
-    for name, array in run.arrays.items():
+    for name in run.arrays:
         scale = max(np.abs(hand[name]).max(), np.abs(tape[name]).max())
         tape_errors[name] = _largest(hand[name] - tape[name], scale)
         touched = np.flatnonzero(hand[name] + tape[name])  # words that are not said have no gradient to compare
         sample = rng.choice(touched, min(n_samples, len(touched)), replace=False)
-        numeric = np.array([_central_difference(run, batch, array, i) for i in sample])
+        numeric = np.array([_central_difference(run, batch, name, i) for i in sample])
         numeric_errors[name] = _largest(hand[name].flat[sample] - numeric, scale)
     worst_tape, worst_numeric = (max(e, key=e.__getitem__) for e in (tape_errors, numeric_errors))
     return GradientErrors(
@@ -244,15 +244,15 @@ def _largest(differences: np.ndarray, scale: float) -> float:
     return float(np.abs(differences).max() / scale)
 
 
-def _central_difference(run: Run, batch: Batch, array: np.ndarray, i: int, step: float = 1e-5) -> float:
+def _central_difference(run: Run, batch: Batch, name: str, i: int, step: float = 1e-5) -> float:
     """(L(θ + h) − L(θ − h)) / 2h in one number of one parameter."""
-    kept = array.flat[i]
     losses = []
-    for moved in (kept + step, kept - step):
-        array.flat[i] = moved
-        scores, _, _ = by_hand.forward(run.arrays, batch.tokens, batch.pronoun, run.sizes.n_heads)
+    for move in (step, -step):
+        moved = run.arrays[name].copy()
+        moved.flat[i] += move
+        arrays = run.arrays | {name: moved}
+        scores, _, _ = by_hand.forward(arrays, batch.tokens, batch.pronoun, run.sizes.n_heads)
         losses.append(by_hand.cross_entropy(scores, batch.answer)[0])
-    array.flat[i] = kept
     return (losses[0] - losses[1]) / (2 * step)
 
 
