@@ -30,6 +30,7 @@ from tinyattn.nodes import (
     Node,
     Options,
     Rule,
+    is_array,
     is_recording,
     leaf,
     look,
@@ -186,7 +187,7 @@ def _copied(x: Any) -> Any:
     """x with arrays of its own, also within a tuple."""
     if isinstance(x, tuple):
         return tuple(map(_copied, x))
-    return x.copy() if hasattr(x, "__array_function__") and not isinstance(x, np.generic | Node) else x
+    return x.copy() if is_array(x) and not isinstance(x, np.generic | Node) else x
 
 
 def lift(rule: Rule) -> Callable[..., Any]:
@@ -243,7 +244,7 @@ def _option(rule: Rule, name: str, x: Node) -> Array:
 
 def operand(x: Any, rule: Rule, place: int) -> Any:
     """What a rule is given for `x`: arrays as they are, numbers and lists as arrays; anything else is a `TypeError`."""
-    array = x if isinstance(x, np.ndarray | np.generic) else np.asarray(x)
+    array = x if is_array(x) else np.asarray(x)
     if array.dtype.kind not in "fiubc":
         name, kind = argument(rule, place), type(x).__name__
         raise TypeError(f"{rule.__name__}: {name} needs numbers; got {kind} of dtype {array.dtype}")
@@ -314,7 +315,7 @@ def seed(root: Node, gradient: Any) -> Array:
                 " number starts from 1. Reduce it first, with .sum() say, or pass gradient="
             )
         return np.ones_like(data)[()]
-    if not isinstance(gradient, Node):
+    if not isinstance(gradient, Node) and not is_array(gradient):
         gradient = np.asarray(gradient)
     if gradient.dtype.kind not in "fiub":
         raise TypeError(f"backward: gradient needs real numbers, of dtype {data.dtype}; got {gradient.dtype}")
@@ -438,7 +439,7 @@ def _heard(node: Node, d_output: Array) -> Array:
         given = hook(d_output if isinstance(d_output, Node) else leaf(type(node), d_output))
         if given is None:
             continue
-        if not isinstance(given, Node):
+        if not isinstance(given, Node) and not is_array(given):
             given = np.asarray(given)
         if given.shape != node._data.shape:
             raise GradientError(
@@ -505,7 +506,9 @@ def _own(gradient: Array, taken: set[int]) -> Array:
 
     A gradient is linear in the cotangent, so that it is new, or (a view of) what came in; it's never a saved array.
     """
-    if isinstance(gradient, np.ndarray) and (id(gradient) in taken or not gradient.flags.owndata):
+    if isinstance(gradient, np.ndarray) and not gradient.flags.owndata:
+        return gradient.copy()
+    if id(gradient) in taken:
         return gradient.copy()
     taken.add(id(gradient))
     return gradient

@@ -199,6 +199,22 @@ def _told(code: CodeType | None, instruction: int) -> str:
     return f"line {line} of {os.path.basename(code.co_filename)}" + (f": {source}" if source else "")
 
 
+# ------------------------------------------------------------------------------------------------------ arrays
+
+
+def is_array(x: Any) -> bool:
+    """Whether x speaks NumPy's protocols: an array of NumPy, or of another library; a number of NumPy's."""
+    return isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array_function__")
+
+
+def read_only(array: Array) -> Array:
+    """The same numbers in the same memory, which can't be written through what is returned."""
+    if isinstance(array, np.ndarray | np.generic):
+        array = np.asarray(array).view()
+        array.flags.writeable = False
+    return array
+
+
 # ------------------------------------------------------------------------------------------------------ writing
 
 
@@ -218,10 +234,10 @@ def rewrite(node: Node) -> "np.ndarray[Any, Any]":
 
 
 def _writable(node: Node) -> "np.ndarray[Any, Any]":
-    if not (isinstance(node._data, np.ndarray) and node._data.flags.writeable):
-        node._data = np.array(node._data)
-    array: np.ndarray[Any, Any] = node._data
-    return array
+    array: Any = node._data
+    if isinstance(array, np.generic) or (isinstance(array, np.ndarray) and not array.flags.writeable):
+        array = node._data = np.array(array)
+    return array  # type: ignore[no-any-return]
 
 
 def fingerprint(array: Array) -> int:
@@ -236,5 +252,5 @@ def look(leaf: Node) -> None:
         if leaf._lent != SHARED:
             leaf._age = next_age()
         leaf._lent = found
-    if sys.getrefcount(leaf._data) == 2 and leaf._data.base is None:  # the leaf's, and this call's: nobody else has it
-        leaf._lent = None
+    if sys.getrefcount(leaf._data) == 2 and getattr(leaf._data, "base", leaf) is None:
+        leaf._lent = None  # but for the leaf and that call nobody has the array any more
