@@ -65,9 +65,11 @@ from tinyattn.functions import (
 )
 from tinyattn.gradcheck import Report, gradcheck
 from tinyattn.graph import Graph, graph
+from tinyattn.study import Comparison, side_by_side
 from tinyattn.tensor import Tensor, tensor
 
 __all__ = [
+    "Comparison",
     "GradientError",
     "Graph",
     "Report",
@@ -116,6 +118,7 @@ __all__ = [
     "reshape",
     "rms_norm",
     "rule",
+    "side_by_side",
     "sigmoid",
     "silu",
     "sin",
