@@ -228,6 +228,7 @@ class _Case(NamedTuple):
     gradients: dict[str, Callable[[], list[Vector]]]  # witness → the gradients in the floating arguments
     analytic: bool
     cotangent: Vector
+    flat: bool = False  # whether there is nothing to see, since the derivative is 0 wherever there is one
 
 
 def _case(rule: Rule, sample: Sample, rng: np.random.Generator) -> _Case:
@@ -257,7 +258,7 @@ def _case(rule: Rule, sample: Sample, rng: np.random.Generator) -> _Case:
     if composed._rule is not rule:  # a primitive is composed of nothing but itself
         witnesses[TAPE] = tape
     subject = f"{rule.__name__}, {sample.about}"
-    return _Case(subject, arguments, _names(rule, len(arguments)), value, witnesses, sample.analytic, c)
+    return _Case(subject, arguments, _names(rule, len(arguments)), value, witnesses, sample.analytic, c, sample.flat)
 
 
 def _hear(case: _Case, rng: np.random.Generator, rtol: float, atol: float) -> Report:
@@ -280,7 +281,7 @@ def _hear(case: _Case, rng: np.random.Generator, rtol: float, atol: float) -> Re
             findings.append(_compare(case.names[i], moves, said, rtol, atol))
             moved |= any(not np.all(abs(numbers) <= atol) for numbers in said.values())
     vacuous = "vacuous: no input moves the output along the cotangent, so that nothing was seen"
-    return Report(case.subject, tuple(findings), None if moved else vacuous)
+    return Report(case.subject, tuple(findings), None if moved or case.flat else vacuous)
 
 
 class _Moves:

@@ -1,6 +1,7 @@
 """What every rule keeps to, walked through the table, so that none goes unchecked."""
 
 import inspect
+import math
 
 import numpy as np
 import pytest
@@ -12,11 +13,16 @@ from tinyattn.rules import RULES
 from tinyattn.rules.registry import parameters
 
 OURS = sorted(name for name, rule in RULES.items() if rule.__module__.startswith("tinyattn.rules."))
-NOT_ON_THE_FACE = {"index", "scatter"}  # t[key], and the way back from it
+NOT_ON_THE_FACE = {"index", "scatter", "norm"}  # t[key], and the way back from it; ta.linalg.norm
 
 
-STRAIGHT = """absolute add astype broadcast_to concatenate embedding expand_dims index max maximum mean min minimum
-    negative positive relu reshape scatter squeeze stack subtract sum swapaxes transpose where""".split()
+STRAIGHT = """absolute add astype broadcast_to clip concatenate cumsum embedding expand_dims index leaky_relu max
+    maximum mean min minimum negative positive relu reshape scatter sign squeeze stack subtract sum swapaxes transpose
+    where""".split()
+STRAIGHT_NORMS = {
+    *(f"ord {p} of vectors" for p in (0, 1, math.inf, -math.inf)),
+    *(f"ord {p} of matrices" for p in (1, -1, math.inf, -math.inf)),
+}
 
 
 def samples(name):
@@ -56,7 +62,7 @@ def test_second_derivatives(name):
     """The gradient, computed on Tensors, against differences of the gradient computed on arrays."""
     for sample in samples(name):
         report = gradcheck(*slope(RULES[name], sample), rtol=1e-5, atol=1e-8)
-        if name in STRAIGHT:
+        if name in STRAIGHT or sample.about in STRAIGHT_NORMS:
             assert report.problem.startswith("vacuous"), str(report)
         else:
             assert report, str(report)

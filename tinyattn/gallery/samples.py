@@ -24,6 +24,7 @@ class Sample(NamedTuple):
     arrays: tuple[Any, ...]
     options: Mapping[str, Any] = MappingProxyType({})
     analytic: bool = True  # whether complex numbers can go through, for the complex step
+    flat: bool = False  # whether the derivative is 0 wherever there is one, so that there is nothing to see
 
 
 Sampler: TypeAlias = "Callable[[Rng], Iterable[Sample]]"
@@ -57,13 +58,13 @@ def all_different(rng: Rng, *shape: int) -> Vector:
 # -------------------------------------------------------------------------------------- elementwise, activations
 
 
-@samples_of("positive", "negative", "square", "exp", "tanh", "sin", "cos", "sigmoid", "silu", "gelu")
+@samples_of("positive", "negative", "square", "exp", "exp2", "expm1", "tanh", "sin", "cos", "erf", "sigmoid", "silu")
 def _one_number(rng: Rng) -> Iterable[Sample]:
     yield Sample("a number", (np.array(rng.normal()),))
     yield Sample("a stack", (rng.normal(size=(2, 3, 5)),))
 
 
-@samples_of("log", "sqrt")
+@samples_of("log", "log2", "log1p", "sqrt")
 def _one_positive_number(rng: Rng) -> Iterable[Sample]:
     yield Sample("a matrix", (rng.uniform(0.5, 3.0, (3, 5)),))
 
@@ -73,9 +74,33 @@ def _one_number_with_a_kink(rng: Rng) -> Iterable[Sample]:
     yield Sample("a matrix", (clear_of_zero(rng, 3, 5),))
 
 
+@samples_of("leaky_relu")
+def _one_number_that_leaks(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a number", (np.array(-1.3),))
+    yield Sample("a matrix, slope −0.7", (clear_of_zero(rng, 3, 5),), {"negative_slope": -0.7})
+
+
+@samples_of("softplus")
+def _one_number_bent(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a number", (np.array(rng.normal()),))
+    yield Sample("a stack, β 3", (rng.normal(size=(2, 3, 5)),), {"beta": 3.0})
+
+
+@samples_of("gelu")
+def _one_number_gated(rng: Rng) -> Iterable[Sample]:
+    for approximate in ("none", "tanh"):
+        yield Sample(f"{approximate}, a number", (np.array(rng.normal()),), {"approximate": approximate})
+        yield Sample(f"{approximate}, a stack", (rng.normal(size=(2, 3, 5)),), {"approximate": approximate})
+
+
 @samples_of("absolute")
 def _one_number_with_a_sign(rng: Rng) -> Iterable[Sample]:
     yield Sample("a matrix", (clear_of_zero(rng, 3, 5),), analytic=False)
+
+
+@samples_of("sign")
+def _one_sign(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a matrix", (clear_of_zero(rng, 3, 5),), analytic=False, flat=True)
 
 
 @samples_of("astype")
@@ -115,6 +140,19 @@ def _two_numbers_apart(rng: Rng) -> Iterable[Sample]:
     yield Sample("a column and a row", (numbers[:3].reshape(3, 1), numbers[3:8]))
 
 
+@samples_of("clip")
+def _between_bounds(rng: Rng) -> Iterable[Sample]:
+    x = all_different(rng, 3, 5)  # a whole number of steps from one another; the bounds lie half a step off
+    step = 15**-0.5
+    low, high = (rng.integers(*among, 5) * step - 5.5 * step for among in ((2, 6), (8, 12)))
+    yield Sample("rows", (x, low, high))
+    yield Sample("a column and a number", (x, low[:3].reshape(3, 1), np.array(high[0])))
+    yield Sample("Python's numbers", (x, float(low[0]), float(high[0])))
+    yield Sample("from below", (x, low, None))
+    yield Sample("from above", (x, None, high))
+    yield Sample("bounds that cross", (x, high, low))
+
+
 @samples_of("where")
 def _condition_and_two_numbers(rng: Rng) -> Iterable[Sample]:
     yield Sample("one shape", (rng.random((3, 5)) < 0.5, rng.normal(size=(3, 5)), rng.normal(size=(3, 5))))
@@ -137,11 +175,42 @@ def _reduced(rng: Rng) -> Iterable[Sample]:
     return _axes(rng.normal(size=(2, 3, 5)))
 
 
-@samples_of("var")
+@samples_of("var", "std")
 def _spread(rng: Rng) -> Iterable[Sample]:
-    x = rng.normal(size=(2, 3, 5))
+    x = rng.normal(size=(3, 2, 5))  # the deviation of two numbers is straight in both
     yield from _axes(x)
     yield Sample("ddof 1", (x,), {"axis": (1, 2), "ddof": 1})
+
+
+@samples_of("prod")
+def _multiplied(rng: Rng) -> Iterable[Sample]:
+    x = clear_of_zero(rng, 2, 3, 5)
+    yield from _axes(x)
+    zeros = np.ones((3, 5))
+    zeros[1, 2] = zeros[2, 0] = zeros[2, 3] = 0.0
+    yield Sample("rows with no, one and two zeros", (x[0] * zeros,), {"axis": 1})
+
+
+@samples_of("cumsum")
+def _accumulated(rng: Rng) -> Iterable[Sample]:
+    x = rng.normal(size=(2, 3, 5))
+    yield Sample("flattened", (x,))
+    yield from (Sample(f"axis {axis}", (x,), {"axis": axis}) for axis in (0, 1, -1))
+    yield Sample("a number", (np.array(rng.normal()),))
+
+
+@samples_of("norm")
+def _lengths(rng: Rng) -> Iterable[Sample]:
+    sizes = np.sqrt(1.0 + rng.permutation(30)).reshape(2, 3, 5)  # no two alike, nor their sums
+    x = rng.choice([-1.0, 1.0], sizes.shape) * sizes
+    yield from _axes(x)
+    yield Sample("Frobenius", (x,), {"ord": "fro", "axis": (-1, 0)})
+    yield Sample("ord 2 of vectors", (x,), {"ord": 2, "axis": 1})
+    orders = (1, 3, 2.5, 0.5, -1, math.inf, -math.inf)
+    yield from (Sample(f"ord {p} of vectors", (x,), {"ord": p, "axis": 1}, analytic=False) for p in orders)
+    one_norms = (1, -1, math.inf, -math.inf)
+    yield from (Sample(f"ord {p} of matrices", (x,), {"ord": p, "axis": (2, 0)}, analytic=False) for p in one_norms)
+    yield Sample("ord 0 of vectors", (x,), {"ord": 0, "axis": 1}, analytic=False, flat=True)
 
 
 @samples_of("max", "min")

@@ -5,11 +5,14 @@ Formulas are written for one element; operands broadcast as NumPy broadcasts, an
 
 from __future__ import annotations  # else every call of a rule would evaluate those of its backward
 
+import itertools
+import math
+import operator
 from typing import Any
 
 import numpy as np
 
-from tinyattn.rules.registry import Array, Gradients, Result, rule
+from tinyattn.rules.registry import Array, Gradients, Result, numpy_like, rule
 
 
 @rule
@@ -120,8 +123,8 @@ def power(base: Array, exponent: Array) -> Result:
 
     z = b^e,   ∂z/∂b = e b^(e−1),   ∂z/∂e = z log b                  (power.1)
 
-    Where the derivative has no value it is taken as 0: that in the base for e = 0 (at b = 0, too), that in the exponent
-    for b ≤ 0. An exponent that is a Python number is a constant, and no logarithm is computed.
+    0⁰ is 1. Where the derivative has no value it is taken as 0: that in the base for e = 0 (at b = 0, too), that in the
+    exponent for b ≤ 0. An exponent that is a Python number is a constant, and no logarithm is computed.
 
     >>> output, backward = power(3.0, 2)
     >>> output, backward(1.0)
@@ -158,6 +161,22 @@ def absolute(x: Array) -> Result:
 
 
 @rule
+def sign(x: Array) -> Result:
+    """1 above zero, −1 below, 0 at it.
+
+    y = [x > 0] − [x < 0],   ∂y/∂x = 0, at the jump too              (sign.1)
+
+    >>> sign(np.array([-3.0, 0.0, 5.0]))[0]
+    array([-1.,  0.,  1.])
+    """
+
+    def backward(d_output: Array) -> Gradients:
+        return (np.zeros_like(d_output),)
+
+    return np.sign(x), backward
+
+
+@rule
 def square(x: Array) -> Result:
     """The value times itself.
 
@@ -179,6 +198,8 @@ def sqrt(x: Array) -> Result:
     """The square root.
 
     y = √x,   ∂y/∂x = 1 / (2 y)                                      (sqrt.1)
+
+    The slope at 0 is ∞, and NumPy warns of it; that of `std` and `norm`, which are roots too, is taken as 0.
 
     >>> float(sqrt(9.0)[0])
     3.0
@@ -209,10 +230,46 @@ def exp(x: Array) -> Result:
 
 
 @rule
+def exp2(x: Array) -> Result:
+    """2 raised to the value.
+
+    y = 2^x,   ∂y/∂x = y log 2                                       (exp2.1)
+
+    >>> float(exp2(3.0)[0])
+    8.0
+    """
+    output = 2.0**x  # NumPy's exp2 doesn't take complex numbers
+
+    def backward(d_output: Array) -> Gradients:
+        return (d_output * (output * math.log(2)),)
+
+    return output, backward
+
+
+@rule
+def expm1(x: Array) -> Result:
+    """The exponential less 1, without loss of digits near 0.
+
+    y = e^x − 1,   ∂y/∂x = y + 1                                     (expm1.1)
+
+    >>> float(expm1(1e-20)[0])
+    1e-20
+    """
+    output = np.expm1(x)
+
+    def backward(d_output: Array) -> Gradients:
+        return (d_output * (output + 1.0),)
+
+    return output, backward
+
+
+@rule
 def log(x: Array) -> Result:
     """The natural logarithm.
 
     y = log x,   ∂y/∂x = 1 / x                                       (log.1)
+
+    At 0 it is −∞ with slope ∞, below 0 it is NaN; NumPy warns of each.
 
     >>> float(log(1.0)[0])
     0.0
@@ -222,6 +279,42 @@ def log(x: Array) -> Result:
         return (d_output / x,)
 
     return np.log(x), backward
+
+
+@rule
+def log2(x: Array) -> Result:
+    """The logarithm to the base 2.
+
+    y = log x / log 2,   ∂y/∂x = 1 / (x log 2)                       (log2.1)
+
+    At 0 and below it is as `log` is.
+
+    >>> float(log2(8.0)[0])
+    3.0
+    """
+
+    def backward(d_output: Array) -> Gradients:
+        return (d_output / (x * math.log(2)),)
+
+    return np.log2(x), backward
+
+
+@rule
+def log1p(x: Array) -> Result:
+    """The logarithm of 1 plus the value, without loss of digits near 0.
+
+    y = log(1 + x),   ∂y/∂x = 1 / (1 + x)                            (log1p.1)
+
+    At −1 it is −∞ with slope ∞, below −1 it is NaN; NumPy warns of each.
+
+    >>> float(log1p(1e-20)[0])
+    1e-20
+    """
+
+    def backward(d_output: Array) -> Gradients:
+        return (d_output / (1.0 + x),)
+
+    return np.log1p(x), backward
 
 
 @rule
@@ -274,6 +367,58 @@ def cos(x: Array) -> Result:
 
 
 @rule
+def erf(x: Array) -> Result:
+    """The error function: how likely a normal variable of variance ½ lies between −x and x (negative for x < 0).
+
+    y = (2/√π) ∫_0^x e^(−t²) dt,   ∂y/∂x = (2/√π) e^(−x²)            (erf.1)
+
+    To within 4 units of the last digit, in float32 and float64; complex x are meant to lie near the real axis.
+
+    >>> round(erf(np.float64(0.5))[0].item(), 4)
+    0.5205
+    """
+
+    def backward(d_output: Array) -> Gradients:
+        near = np.where(np.absolute(x) > 30, 30.0, x)  # whose e^(−x²) is 0 as well; no overflow of x²
+        return (2 / math.sqrt(math.pi) * d_output * np.exp(-near * near),)
+
+    return _erf(x), backward
+
+
+_SERIES = list(itertools.accumulate(range(3, 27, 2), operator.truediv, initial=1.0))
+"""1 / (1 · 3 · 5 ··· (2n + 1)), for n from 0."""
+_MIDPOINTS = [((n + 0.5) / 2) ** 2 for n in range(12)]
+"""t², for t in the middle of each step of length ½."""
+
+
+@numpy_like("erf")
+def _erf(x: Array) -> Array:
+    """What `erf` computes, as a function that NumPy might have had.
+
+    |x| < ½:   y = (2x/√π) e^(−x²) Σ_n (2x²)^n / (1 · 3 · 5 ··· (2n + 1))          (erf.2)
+    beyond:    y = 1 − (2x/π) e^(−x²) ∫_0^∞ e^(−t²) / (t² + x²) dt                 (erf.3)
+               y = tanh(πx/h) − (2x/π) e^(−x²) h Σ_n e^(−t_n²) / (t_n² + x²)       (erf.4)
+
+    (erf.4) is (erf.3) by the midpoint rule, t_n = (n + ½) h, with what the pole at t = ix adds to it; its error is of
+    the order e^(−(π/h)²), 1e-17 with h = ½. Near 0, where it would lose digits, the series (erf.2) loses none. From 6
+    on y is ±1 to the last digit.
+
+    (erf.2) is 7.1.6 of Abramowitz and Stegun 1964; (erf.4) Chiarella and Reichel 1968, Math. Comp. 22, 137, as
+    corrected by Hunter and Regan 1972, Math. Comp. 26, 539.
+    """
+    central = abs(x) < 0.5
+    x = np.where(abs(x) > 6, np.copysign(6.0, x.real), x)
+    small = np.where(central, x, 0.0)
+    series: Array = 0.0
+    for coefficient in reversed(_SERIES):
+        series = series * (2 * small * small) + coefficient
+    by_series = 2 / math.sqrt(math.pi) * small * np.exp(-small * small) * series  # (erf.2)
+    integral = sum(math.exp(-t2) / (t2 + x * x) for t2 in _MIDPOINTS)
+    by_integral = np.tanh(2 * math.pi * x) - x / math.pi * np.exp(-x * x) * integral  # (erf.4)
+    return np.where(central, by_series, by_integral)[()]
+
+
+@rule
 def maximum(x: Array, y: Array) -> Result:
     """The larger of two values.
 
@@ -317,6 +462,33 @@ def minimum(x: Array, y: Array) -> Result:
         )
 
     return np.minimum(x, y), backward
+
+
+@rule
+def clip(x: Array, min: Array = None, max: Array = None) -> Result:
+    """The value, or the bound that it lies beyond; a bound left out bounds nothing.
+
+    y = min(max(x, a), b)                                            (clip.1)
+    ∂y/∂x = [a ≤ x ≤ b],   ∂y/∂a = [x < a ≤ b],   ∂y/∂b = [x > b or a > b]      (clip.2)
+
+    At a bound the gradient is that of x, wholly, as in PyTorch. (`maximum` and `minimum` share it.) Where the bounds
+    cross, the upper one holds.
+
+    >>> output, backward = clip(np.array([-2.0, 0.0, 3.0, 7.0]), 0.0, 5.0)
+    >>> output, backward(np.ones(4))[0]
+    (array([0., 0., 3., 5.]), array([0., 1., 1., 0.]))
+    """
+    low = -math.inf if min is None else min
+    high = math.inf if max is None else max
+
+    def backward(d_output: Array) -> Gradients:
+        return (
+            np.where((low <= x) & (x <= high), d_output, 0.0),
+            None if min is None else np.where((x < low) & (low <= high), d_output, 0.0),
+            None if max is None else np.where((x > high) | (low > high), d_output, 0.0),
+        )
+
+    return np.clip(x, min, max), backward
 
 
 @rule
