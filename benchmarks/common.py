@@ -69,7 +69,7 @@ def version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return "(version unknown)"  # of a checkout that was never installed
 
 
 def machine() -> dict[str, Any]:

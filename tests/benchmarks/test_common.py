@@ -48,7 +48,7 @@ def test_the_machine_is_told_in_a_line():
     assert "\n" not in line
     assert here["cpu"] in line
     assert f"NumPy {version('numpy')}" in line
-    assert version("no-such-project") == "not installed"
+    assert version("no-such-project") == "(version unknown)"
 
 
 def test_a_table_is_flush_left_in_its_first_column_and_right_in_the_others():

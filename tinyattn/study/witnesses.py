@@ -34,7 +34,8 @@ def rest(study: Study, made: Made, name: str) -> Callable[[Any], Any]:
 def by_tape(study: Study, made: Made, name: str, cotangent: Vector) -> Vector:
     """The gradient in one of the arrays: the rest of the computation on Tensors, walked back."""
     _, pull_back = vjp(rest(study, made, name), made[name])
-    return pull_back(cotangent)[0].numpy()
+    gradient: Vector = pull_back(cotangent)[0].numpy()
+    return gradient
 
 
 def by_differences(study: Study, made: Made, name: str, cotangent: Vector, places: Iterable[Place]) -> Vector:
