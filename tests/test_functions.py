@@ -83,3 +83,58 @@ def test_embedding_and_cross_entropy_take_lists_and_tensors_of_integers():
         ta.cross_entropy(ta.embedding(weight, ids), [1, 0]).backward()
         assert weight.grad.tolist()[1] == [0.0, 0.0]
         np.testing.assert_allclose(weight.grad.numpy().sum(1), 0.0, atol=1e-15)
+
+
+def test_einsum_is_the_same_call_with_numpys_name(inputs):
+    query, key, _ = inputs
+    for scores in (
+        ta.einsum("bqd,bkd->bqk", query, key),
+        np.einsum("bqd,bkd->bqk", query, key),
+        np.einsum("bqd, bkd -> bqk", query, key.numpy(), optimize=True),
+    ):
+        assert isinstance(scores, ta.Tensor)
+        np.testing.assert_allclose(scores.numpy(), query.numpy() @ key.numpy().swapaxes(1, 2))
+    assert type(ta.einsum("ij->i", [[1.0, 2.0]])) is np.ndarray
+    assert ta.einsum(",i->i", 2.0, inputs[0][0, 0]).shape == (5,)
+
+
+def test_einsum_without_subscripts(inputs):
+    for call in (lambda: ta.einsum(inputs[0], [0, 1, 2]), lambda: np.einsum(inputs[0], [0, 1, 2], [0])):
+        with pytest.raises(TypeError, match=r"einsum: subscripts come first, a string as in .*; got Tensor"):
+            call()
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("sections", [1, [1], [1, 2], [], (2, 1), [-1], [9], np.array([1])])
+def test_split_gives_numpys_parts(sections, axis):
+    x = np.arange(30.0).reshape(2, 3, 5)
+    t = ta.tensor(x, requires_grad=True)
+    expected = np.split(x, sections, axis)
+    for parts in (ta.split(t, sections, axis), np.split(t, sections, axis=axis), ta.split(x, sections, axis)):
+        assert type(parts) is list
+        for part, wanted in zip(parts, expected, strict=True):
+            np.testing.assert_array_equal(np.asarray(part.data), wanted)
+    sum(((i + 1) * part).sum() for i, part in enumerate(ta.split(t, sections, axis))).backward()
+    marked = np.zeros_like(x)
+    marks = np.split(marked, sections, axis)  # views
+    for i, mark in enumerate(marks):
+        mark += i + 1
+    np.testing.assert_array_equal(t.grad.numpy(), marked)
+
+
+def test_split_into_equal_parts():
+    x = ta.tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
+    first, second, third = ta.split(x, 3, axis=-1)
+    (first * second * third).sum().backward()
+    assert x.grad.tolist() == [[2.0, 0.0, 0.0], [20.0, 15.0, 12.0]]
+    assert [part.shape for part in ta.split(np.ones((0, 3)), 4)] == [(0, 3)] * 4
+
+
+def test_split_that_does_not_come_out_even():
+    x = ta.tensor(np.ones((2, 3)))
+    with pytest.raises(ValueError, match=r"split: axis 1 of shape \(2, 3\) can't be cut into 2 parts of one length"):
+        np.split(x, 2, 1)
+    with pytest.raises(ValueError, match="can't be cut into 0 parts"):
+        ta.split(x, 0)
+    with pytest.raises(ValueError, match=r"split: there is no axis 2 in shape \(2, 3\)"):
+        ta.split(x, 2, 2)

@@ -5,8 +5,11 @@ otherwise. Names, arguments and broadcasting are NumPy's where NumPy has the fun
 call.
 """
 
+import itertools
 from collections.abc import Callable
-from typing import Any, Literal, ParamSpec, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+import numpy as np
 
 from tinyattn.engine import lift
 from tinyattn.rules import (
@@ -20,16 +23,24 @@ from tinyattn.rules import (
     shapes,
 )
 from tinyattn.rules import attention as attention_rules
+from tinyattn.rules import dropout as dropout_rules
 from tinyattn.rules import softmax as softmax_rules
 from tinyattn.rules.registry import Result
 from tinyattn.rules.registry import rule as register
-from tinyattn.tensor import Tensor
+from tinyattn.tensor import COMPOSED, Tensor
 
 P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _lift(rule: Callable[P, Result]) -> Callable[P, Tensor]:
     return lift(rule)
+
+
+def _answers_numpy(function: F) -> F:
+    """Make NumPy's function of this name, on Tensors, the same call as ours."""
+    COMPOSED[function.__name__] = function
+    return function
 
 
 add = _lift(elementwise.add)
@@ -78,23 +89,40 @@ logsumexp = _lift(reductions.logsumexp)
 
 matmul = _lift(products.matmul)
 linear = _lift(products.linear)
+dot = _lift(products.dot)
+outer = _lift(products.outer)
+tensordot = _lift(products.tensordot)
 
 reshape = _lift(shapes.reshape)
+ravel = _lift(shapes.ravel)
 transpose = _lift(shapes.transpose)
 swapaxes = _lift(shapes.swapaxes)
+moveaxis = _lift(shapes.moveaxis)
 expand_dims = _lift(shapes.expand_dims)
 squeeze = _lift(shapes.squeeze)
 broadcast_to = _lift(shapes.broadcast_to)
 concatenate = _lift(shapes.concatenate)
 stack = _lift(shapes.stack)
+flip = _lift(shapes.flip)
+roll = _lift(shapes.roll)
+pad = _lift(shapes.pad)
+tile = _lift(shapes.tile)
+tril = _lift(shapes.tril)
+triu = _lift(shapes.triu)
 
 embedding = _lift(selection.embedding)
+take = _lift(selection.take)
+take_along_axis = _lift(selection.take_along_axis)
+sort = _lift(selection.sort)
+repeat = _lift(selection.repeat)
+diagonal = _lift(selection.diagonal)
 
 softmax = _lift(softmax_rules.softmax)
 log_softmax = _lift(softmax_rules.log_softmax)
 layer_norm = _lift(normalization.layer_norm)
 rms_norm = _lift(normalization.rms_norm)
 cross_entropy = _lift(losses.cross_entropy)
+binary_cross_entropy_with_logits = _lift(losses.binary_cross_entropy_with_logits)
 mse_loss = _lift(losses.mse_loss)
 attention_weights = _lift(attention_rules.attention_weights)
 
@@ -175,6 +203,87 @@ def attention(
     if not return_weights:
         return output
     return output, attention_weights(query, key, bias, **options)
+
+
+_einsum = _lift(products.einsum)
+_index = _lift(selection.index)
+_dropout = _lift(dropout_rules.dropout)
+
+
+@_answers_numpy
+def einsum(subscripts: str, *operands: Any, optimize: bool = False) -> Tensor:
+    """Sums of products whose axes are named by letters: Einstein's convention, as NumPy writes it.
+
+    y_ik = Σ_j x_ij x'_jk       for "ij,jk->ik"
+
+    Each operand has a letter for each of its axes; the sum is over every letter that the output doesn't have. Without
+    an arrow the output has the letters that stand once, in the order of the alphabet. A letter twice in one operand
+    reads a diagonal; `...` stands for axes that aren't named, which broadcast. `optimize=True` lets NumPy choose the
+    order of the products, and use matrix products where it can: faster for large operands and for more than two.
+
+    Raises `TypeError` where the subscripts aren't a string (NumPy's other form, with lists of numbers, isn't taken),
+    `ValueError` where they don't fit the operands' shapes.
+
+    >>> x = [[1.0, 2.0], [3.0, 4.0]]
+    >>> einsum("ij,j->i", x, [10.0, 1.0]), einsum("ii", x)
+    (array([12., 34.]), np.float64(5.0))
+    """
+    if not isinstance(subscripts, str):
+        kind = type(subscripts).__name__
+        raise TypeError(f"einsum: subscripts come first, a string as in einsum('ij,jk->ik', x, y); got {kind}")
+    return _einsum(operands, subscripts=subscripts, optimize=optimize)
+
+
+@_answers_numpy
+def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
+    """The parts of an array along an axis: so many of one length, or those between the places to cut at.
+
+    Raises `ValueError` where the axis can't be cut into so many parts of one length.
+
+    >>> split([1.0, 2.0, 3.0, 4.0], 2)
+    [array([1., 2.]), array([3., 4.])]
+    >>> split([1.0, 2.0, 3.0, 4.0], [1])
+    [array([1.]), array([2., 3., 4.])]
+    """
+    shape = np.shape(ary)
+    if not -len(shape) <= axis < len(shape):
+        raise np.exceptions.AxisError(f"split: there is no axis {axis} in shape {shape}")
+    if np.ndim(indices_or_sections):
+        cuts = [int(place) for place in indices_or_sections]
+    else:
+        n = int(indices_or_sections)
+        if n < 1 or shape[axis] % n:
+            raise ValueError(
+                f"split: axis {axis} of shape {shape} can't be cut into {n} parts of one length."
+                " Places to cut at go in as a list"
+            )
+        cuts = [i * shape[axis] // n for i in range(1, n)]
+    before = (slice(None),) * (axis % len(shape))
+    return [_index(ary, key=(*before, slice(*ends))) for ends in itertools.pairwise([0, *cuts, None])]
+
+
+def dropout(x: Any, p: float = 0.5, *, rng: Any = None, training: bool = True) -> Tensor:
+    """Each number with probability p replaced by 0, the others scaled up so that the mean stays.
+
+    y = x [keep] / (1 − p),   keep with probability 1 − p
+
+    `rng` is a `numpy.random.Generator`, which draws anew on each call; gradients of any order see what the call drew.
+    There is no global one: None will do only where nothing is drawn, for p = 0 or out of `training`, when y is x.
+
+    Raises `TypeError` for any other rng, `ValueError` for p outside 0 … 1. Srivastava et al. 2014, JMLR 15, section 4.
+
+    >>> import numpy as np
+    >>> dropout(np.ones(5), 0.5, rng=np.random.default_rng(0))
+    array([2., 0., 0., 0., 2.])
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p is a probability, and must lie in 0 … 1; got {p}")
+    if p == 0 or not training:
+        return positive(x)
+    if not isinstance(rng, np.random.Generator):
+        kind = type(rng).__name__
+        raise TypeError(f"dropout: rng must be a numpy.random.Generator, np.random.default_rng(seed) say; got {kind}")
+    return _dropout(x, rng.random(np.shape(x)) >= p, p=p)
 
 
 def rule(function: Callable[P, Result]) -> Callable[P, Tensor]:

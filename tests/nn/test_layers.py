@@ -231,3 +231,27 @@ def test_sizes_that_are_no_whole_numbers(size):
         with pytest.raises(TypeError, match=r": d_\w+ must be a whole number; got"):
             make()
     assert ta.nn.Linear(np.int64(3), 2).weight.shape == (3, 2)
+
+
+def test_dropout_drops_in_training_only(rng):
+    layer, x = nn.Sequential(nn.Dropout(0.25, rng=rng)), ta.tensor(np.ones((100, 100)), requires_grad=True)
+    y = layer(x)
+    assert set(np.unique(y.numpy())) == {0.0, 1 / 0.75}
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), y.numpy())
+    assert (layer(x).numpy() != y.numpy()).any()
+    layer.eval()
+    np.testing.assert_array_equal(layer(x).numpy(), x.numpy())
+    layer.train()
+    assert (layer(x).numpy() == 0.0).any()
+    assert layer.parameters() == []
+    assert layer.state_dict() == {}
+
+
+def test_dropouts_random_numbers_are_the_callers():
+    x = np.ones(1000)
+    outputs = [nn.Dropout(rng=rng)(x) for rng in (0, np.random.default_rng(0), 1)]
+    assert (outputs[0] == outputs[1]).all()
+    assert (outputs[0] != outputs[2]).any()
+    with pytest.raises(ValueError, match=r"Dropout: p is a probability, and must lie in 0 … 1; got 1\.5"):
+        nn.Dropout(1.5)

@@ -16,9 +16,9 @@ OURS = sorted(name for name, rule in RULES.items() if rule.__module__.startswith
 NOT_ON_THE_FACE = {"index", "scatter", "norm"}  # t[key], and the way back from it; ta.linalg.norm
 
 
-STRAIGHT = """absolute add astype broadcast_to clip concatenate cumsum embedding expand_dims index leaky_relu max
-    maximum mean min minimum negative positive relu reshape scatter sign squeeze stack subtract sum swapaxes transpose
-    where""".split()
+STRAIGHT = """absolute add astype broadcast_to clip concatenate cumsum diagonal dropout embedding expand_dims flip index
+    leaky_relu max maximum mean min minimum moveaxis negative pad positive ravel relu repeat reshape roll scatter
+    sign sort squeeze stack subtract sum swapaxes take take_along_axis tile transpose tril triu where""".split()
 STRAIGHT_NORMS = {
     *(f"ord {p} of vectors" for p in (0, 1, math.inf, -math.inf)),
     *(f"ord {p} of matrices" for p in (1, -1, math.inf, -math.inf)),

@@ -140,26 +140,26 @@ def rms_norm_constant_scale(x: Array, weight: Array = None, *, eps: float = 1e-5
 
 
 @fault("cross_entropy")
-def cross_entropy_not_divided(scores: Array, targets: Array, *, reduction: str = "mean") -> Result:
+def cross_entropy_not_divided(scores: Array, targets: Array, *, reduction: str = "mean", **options: Any) -> Result:
     """The mean isn't divided by n."""
-    output, _ = losses.cross_entropy(scores, targets, reduction=reduction)
+    output, _ = losses.cross_entropy(scores, targets, reduction=reduction, **options)
     as_sum = "sum" if reduction == "mean" else reduction
-    return output, losses.cross_entropy(scores, targets, reduction=as_sum)[1]
+    return output, losses.cross_entropy(scores, targets, reduction=as_sum, **options)[1]
 
 
 @fault("cross_entropy")
-def cross_entropy_without_targets(scores: Array, targets: Array, *, reduction: str = "mean") -> Result:
-    """The one-hot targets aren't taken off the weights."""
-    output, _ = losses.cross_entropy(scores, targets, reduction=reduction)
-    n = targets.size if reduction == "mean" else 1
-    return output, lambda d: (softmax_rules.softmax(scores)[0] * d[..., None] / n, None)
+def cross_entropy_without_targets(scores: Array, targets: Array, *, reduction: str = "mean", **options: Any) -> Result:
+    """The targets aren't taken off the weights."""
+    output, right = losses.cross_entropy(scores, targets, reduction=reduction, **options)
+    n = scores[..., 0].size if reduction == "mean" else 1
+    return output, lambda d: (softmax_rules.softmax(scores)[0] * d[..., None] / n, right(d)[1])
 
 
 @fault("cross_entropy")
-def cross_entropy_wrong_sign(scores: Array, targets: Array, *, reduction: str = "mean") -> Result:
+def cross_entropy_wrong_sign(scores: Array, targets: Array, **options: Any) -> Result:
     """The sign is wrong."""
-    output, right = losses.cross_entropy(scores, targets, reduction=reduction)
-    return output, lambda d_output: (-right(d_output)[0], None)
+    output, right = losses.cross_entropy(scores, targets, **options)
+    return output, lambda d_output: (-right(d_output)[0], right(d_output)[1])
 
 
 @fault("attention")

@@ -259,6 +259,53 @@ def _joined(rng: Rng) -> Iterable[Sample]:
     yield Sample("axis −1", (rng.normal(size=(3, 2)), rng.normal(size=(3, 5)), rng.normal(size=(3, 7))), {"axis": -1})
 
 
+@samples_of("ravel")
+def _in_a_line(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a stack", (rng.normal(size=(2, 3, 5)),))
+    yield Sample("a number", (np.array(rng.normal()),))
+
+
+@samples_of("moveaxis")
+def _moved(rng: Rng) -> Iterable[Sample]:
+    yield Sample("one axis", (rng.normal(size=(2, 3, 5)),), {"source": 0, "destination": -1})
+    yield Sample("two axes", (rng.normal(size=(2, 3, 5, 7)),), {"source": (3, 0), "destination": (1, -1)})
+
+
+@samples_of("flip")
+def _flipped(rng: Rng) -> Iterable[Sample]:
+    yield Sample("all axes", (rng.normal(size=(2, 3, 5)),))
+    yield Sample("axis −1", (rng.normal(size=(2, 3, 5)),), {"axis": -1})
+    yield Sample("axes 0 and 2", (rng.normal(size=(2, 3, 5)),), {"axis": (0, 2)})
+
+
+@samples_of("roll")
+def _rolled(rng: Rng) -> Iterable[Sample]:
+    yield Sample("as one line", (rng.normal(size=(3, 5)),), {"shift": 2})
+    yield Sample("axis −1", (rng.normal(size=(2, 3, 5)),), {"shift": -2, "axis": -1})
+    yield Sample("two axes", (rng.normal(size=(3, 5, 7)),), {"shift": (1, -3), "axis": (0, 2)})
+
+
+@samples_of("pad")
+def _padded(rng: Rng) -> Iterable[Sample]:
+    yield Sample("one width", (rng.normal(size=(2, 3)),), {"pad_width": 2})
+    yield Sample("a pair", (rng.normal(size=(2, 3)),), {"pad_width": (1, 2), "constant_values": 0.7})
+    yield Sample("a pair for each axis", (rng.normal(size=(2, 3)),), {"pad_width": ((0, 3), (2, 0))})
+
+
+@samples_of("tile")
+def _tiled(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a number of times", (rng.normal(size=(3, 5)),), {"reps": 2})
+    yield Sample("along new axes", (rng.normal(size=(3, 5)),), {"reps": (7, 1, 2)})
+    yield Sample("along the first axis", (rng.normal(size=(2, 3, 5)),), {"reps": (2, 1, 1)})
+
+
+@samples_of("tril", "triu")
+def _triangular(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a matrix", (rng.normal(size=(3, 5)),))
+    yield Sample("a stack, k 1", (rng.normal(size=(2, 5, 3)),), {"k": 1})
+    yield Sample("a row, k −1", (rng.normal(size=5),), {"k": -1})
+
+
 @samples_of("stack")
 def _stacked(rng: Rng) -> Iterable[Sample]:
     yield Sample("axis 0", (rng.normal(size=(3, 5)), rng.normal(size=(3, 5))))
@@ -279,6 +326,7 @@ def _indexed(rng: Rng) -> Iterable[Sample]:
         "repeated integers": np.array([[2, 0, 2], [-1, 1, 2]]),
         "two arrays": (np.array([2, 0, 2]), np.array([1, -1, 1])),
         "arrays and slices": (np.array([[1], [2]]), slice(2, 5), np.array([0, 0, 4])),
+        "a mask and an array": (slice(None), np.arange(7) % 3 == 0, np.array([4, 0, 4])),
     }
     for about, key in keys.items():
         yield Sample(about, (rng.normal(size=(3, 7, 5)),), {"key": key})
@@ -289,6 +337,45 @@ def _scattered(rng: Rng) -> Iterable[Sample]:
     rows = np.array([[1, 1, 6], [0, 1, -1]])
     yield Sample("rows, repeated", (rng.normal(size=(2, 3, 5)),), {"key": rows, "shape": (7, 5)})
     yield Sample("a slice", (rng.normal(size=(3, 2)),), {"key": (..., slice(None, None, 3)), "shape": (3, 5)})
+
+
+@samples_of("take")
+def _taken(rng: Rng) -> Iterable[Sample]:
+    x, places = rng.normal(size=(2, 3, 5)), np.array([[2, 0, -1], [1, 2, 2]])
+    yield Sample("as one line", (x,), {"indices": np.array([29, 0, -1, 7])})
+    yield Sample("axis 1", (x,), {"indices": places, "axis": 1})
+    yield Sample("axis −1, an integer", (x,), {"indices": 3, "axis": -1})
+
+
+@samples_of("take_along_axis")
+def _taken_along(rng: Rng) -> Iterable[Sample]:
+    x = rng.normal(size=(2, 3, 5))
+    yield Sample("axis −1", (x,), {"indices": rng.integers(-5, 5, (2, 3, 7))})
+    yield Sample("one row for all", (x,), {"indices": np.array([[[1, 1, 0]]]), "axis": -1})
+    yield Sample("one line for all", (x[:1],), {"indices": rng.integers(3, size=(7, 2, 5)), "axis": 1})
+    yield Sample("as one line", (x,), {"indices": np.array([29, 0, -1, 7]), "axis": None})
+
+
+@samples_of("sort")
+def _sorted(rng: Rng) -> Iterable[Sample]:
+    x = all_different(rng, 2, 3, 5)
+    yield Sample("axis −1", (x,))
+    yield Sample("axis 0", (x,), {"axis": 0})
+    yield Sample("as one line", (x,), {"axis": None})
+
+
+@samples_of("repeat")
+def _repeated(rng: Rng) -> Iterable[Sample]:
+    yield Sample("as one line", (rng.normal(size=(3, 5)),), {"repeats": 2})
+    yield Sample("axis −1", (rng.normal(size=(2, 3, 5)),), {"repeats": 3, "axis": -1})
+    yield Sample("each its own number", (rng.normal(size=(2, 3, 5)),), {"repeats": [2, 0, 3], "axis": 1})
+
+
+@samples_of("diagonal")
+def _on_the_diagonal(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a matrix", (rng.normal(size=(3, 5)),))
+    yield Sample("offset 1", (rng.normal(size=(5, 3, 2)),), {"offset": 1, "axis1": -1, "axis2": 0})
+    yield Sample("offset −2", (rng.normal(size=(5, 3, 2)),), {"offset": -2})
 
 
 @samples_of("embedding")
@@ -313,6 +400,49 @@ def _factors(rng: Rng) -> Iterable[Sample]:
     }
     for about, (left, right) in shapes.items():
         yield Sample(about, (rng.normal(size=left), rng.normal(size=right)))
+
+
+@samples_of("dot")
+def _dotted(rng: Rng) -> Iterable[Sample]:
+    for left, right in (((5,), (5,)), ((3, 5), (5, 7)), ((2, 3, 5), (7, 5, 2)), ((2, 3, 5), (5,)), ((), (3, 5))):
+        yield Sample(f"{left} and {right}", (rng.normal(size=left), rng.normal(size=right)))
+
+
+@samples_of("outer")
+def _every_pair(rng: Rng) -> Iterable[Sample]:
+    yield Sample("vectors", (rng.normal(size=3), rng.normal(size=5)))
+    yield Sample("a matrix and a number", (rng.normal(size=(2, 3)), np.array(rng.normal())))
+
+
+@samples_of("tensordot")
+def _contracted(rng: Rng) -> Iterable[Sample]:
+    x, y = rng.normal(size=(2, 3, 5, 7)), rng.normal(size=(5, 7, 11, 3))
+    yield Sample("two axes, neighbours", (x, y))
+    yield Sample("no axis", (x[0, 0], y[0, 0]), {"axes": 0})
+    yield Sample("a pair of axes", (x, y), {"axes": (2, 0)})
+    yield Sample("three axes, crossed", (x, y), {"axes": ((3, 1, -2), (1, -1, 0))})
+    yield Sample("all axes", (x[0], y[:, :, 0]), {"axes": ((0, 1, 2), (2, 0, 1))})
+
+
+@samples_of("einsum")
+def _summed_by_letters(rng: Rng) -> Iterable[Sample]:
+    cases: dict[str, list[tuple[int, ...]]] = {
+        "ij,jk->ik": [(2, 3), (3, 5)],
+        "ij,jk": [(2, 3), (3, 5)],
+        "bhqd,bhkd->bhqk": [(2, 3, 5, 7), (2, 3, 11, 7)],
+        "i,j,ik->k": [(2,), (3,), (2, 5)],  # j is in one operand alone
+        "ij,i->": [(2, 3), (2,)],
+        "iij,ik->kj": [(3, 3, 2), (3, 5)],  # a diagonal
+        "iiji,ji->i": [(3, 3, 2, 3), (2, 3)],
+        "iij,k->k": [(3, 3, 2), (5,)],  # a trace
+        "...ij,...jk->...ik": [(7, 1, 2, 3), (5, 3, 2)],
+        "i...,...": [(2, 1, 3), (5, 3)],
+        "ij,jk->ki": [(2, 1), (3, 5)],  # the first j stretches
+        "i,ij,jk,k->": [(2,), (2, 3), (3, 5), (5,)],
+        ",ij->ji": [(), (2, 3)],
+    }
+    for subscripts, shapes in cases.items():
+        yield Sample(subscripts, tuple(rng.normal(size=shape) for shape in shapes), {"subscripts": subscripts})
 
 
 @samples_of("linear")
@@ -354,12 +484,33 @@ def _classified(rng: Rng) -> Iterable[Sample]:
     for reduction in ("mean", "sum", "none"):
         yield Sample(reduction, (scores, targets), {"reduction": reduction})
     yield Sample("one row", (scores[0, 0], targets[0, 0]))
+    yield Sample("smoothed", (scores, targets), {"label_smoothing": 0.3})
+    yield Sample("a row ignored, smoothed", (scores, targets), {"ignore_index": targets[1, 2], "label_smoothing": 0.1})
+    probabilities = rng.dirichlet(np.ones(5), size=(2, 3))
+    yield Sample("probabilities", (scores, probabilities))
+    options = {"label_smoothing": 0.3, "reduction": "none"}
+    yield Sample("probabilities, smoothed", (scores, probabilities), options)
+
+
+@samples_of("binary_cross_entropy_with_logits")
+def _answered(rng: Rng) -> Iterable[Sample]:
+    scores, targets = rng.normal(size=(2, 3, 5)), rng.uniform(0.1, 0.9, (2, 3, 5))
+    for reduction in ("mean", "sum", "none"):
+        yield Sample(reduction, (scores, targets, None), {"reduction": reduction})
+    yield Sample("weighted", (scores, targets, rng.uniform(0.5, 2.0, 5)))
+    yield Sample("yes or no", (scores, rng.integers(2, size=(2, 3, 5)), np.array(1.7)))
 
 
 @samples_of("mse_loss")
 def _predicted(rng: Rng) -> Iterable[Sample]:
     for reduction in ("mean", "sum", "none"):
         yield Sample(reduction, (rng.normal(size=(3, 5)), rng.normal(size=(3, 5))), {"reduction": reduction})
+
+
+@samples_of("dropout")
+def _dropped(rng: Rng) -> Iterable[Sample]:
+    yield Sample("a half", (rng.normal(size=(3, 5)), rng.random((3, 5)) < 0.5), {"p": 0.5})
+    yield Sample("a tenth", (rng.normal(size=(2, 3, 5)), rng.random((2, 3, 5)) < 0.9), {"p": 0.1})
 
 
 # ----------------------------------------------------------------------------------------------------- attention

@@ -1,12 +1,13 @@
 """Floor 0: the derivative table. Every rule with its forward and its backward side by side; NumPy and nothing else.
 
 `registry` says what a rule is. The families, one short module each: `elementwise`, `activations`, `reductions`,
-`shapes`, `selection`, `products`, `softmax`, `normalization`, `losses`, `attention`.
+`shapes`, `selection`, `products`, `softmax`, `normalization`, `losses`, `dropout`, `attention`.
 """
 
 from tinyattn.rules import (
     activations,
     attention,
+    dropout,
     elementwise,
     losses,
     normalization,
@@ -22,6 +23,7 @@ __all__ = [
     "RULES",
     "activations",
     "attention",
+    "dropout",
     "elementwise",
     "losses",
     "normalization",

@@ -1,38 +1,106 @@
-"""Rules that score a prediction."""
+"""Rules that score a prediction. `reduction` says what becomes of the losses: their "mean", their "sum", or "none".
+
+The mean of no losses is 0, with gradients of zeros. (PyTorch has NaN there.)
+"""
 
 from __future__ import annotations  # else every call of a rule would evaluate those of its backward
 
+import math
+
 import numpy as np
 
-from tinyattn.rules.reductions import mean, sum
+from tinyattn.rules.activations import sigmoid, softplus
+from tinyattn.rules.reductions import sum, total
 from tinyattn.rules.registry import Array, Gradients, Result, rule
 from tinyattn.rules.softmax import log_softmax
 
-REDUCTIONS = {"mean": mean, "sum": sum}
-
 
 @rule
-def cross_entropy(scores: Array, targets: Array, *, reduction: str = "mean") -> Result:
+def cross_entropy(
+    scores: Array,
+    targets: Array,
+    *,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Result:
     """How surprised the softmax of the scores is by the right classes.
 
-    ℓ = −log w_t,   w = softmax(s)                                   (cross_entropy.1)
-    ∂ℓ/∂s_j = w_j − [j = t]                                          (cross_entropy.2)
+    ℓ = −Σ_j t_j log w_j,   w = softmax(s)                           (cross_entropy.1)
+    ∂ℓ/∂s_j = w_j Σ_k t_k − t_j,   ∂ℓ/∂t_j = −log w_j                (cross_entropy.2)
+    t = (1 − ε) t' + ε / n_classes       with label smoothing ε      (cross_entropy.3)
 
-    scores (..., n_classes), targets (...) of integers; the mean over all of them, or `reduction="sum"`, or `"none"`.
-    The classes stand on the last axis; PyTorch has them on the second. Raises `TypeError` for targets that aren't
-    integers, `ValueError` for shapes or classes that don't fit.
+    scores (..., n_classes). The targets t' are probabilities (..., n_classes), floating; or classes (...), integers,
+    each a 1 among zeros. The losses (...) are reduced to their mean, their sum (`reduction="sum"`) or not at all
+    ("none"). A row whose class is `ignore_index` doesn't count: its loss and gradients are 0 whatever its scores, and
+    the mean is that of the other rows, 0 if there are none. A class of probability 0 that isn't expected costs nothing.
+
+    PyTorch has the classes on the second axis, ignores −100 unless told otherwise, and gives NaN where no row counts.
+    Raises `TypeError` for classes that aren't integers and probabilities that aren't floating, `ValueError` for shapes,
+    classes and options that don't fit. Label smoothing: Szegedy et al. 2015, arXiv:1512.00567, section 7.
 
     >>> cross_entropy(np.array([[0.0, 0.0]]), np.array([1]))[0].round(4).item()  # log 2
     0.6931
     """
-    one_hot = _one_hot(scores, targets)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ValueError(f"cross_entropy: label_smoothing must lie in 0 … 1; got {label_smoothing}")
+    are_classes = _are_classes(scores, targets)
+    if not are_classes and ignore_index is not None:
+        raise ValueError("cross_entropy: ignore_index is for targets that are classes; got probabilities")
+    expected = _one_hot(scores, targets, ignore_index) if are_classes else targets
+    n = math.prod(scores.shape[:-1])
+    if label_smoothing:
+        expected = (1.0 - label_smoothing) * expected + label_smoothing / scores.shape[-1]  # (cross_entropy.3)
+    if ignore_index is not None:
+        counts = targets != ignore_index
+        n = int(counts.sum())
+        scores, expected = (np.where(counts[..., None], x, 0.0) for x in (scores, expected))
     log_weights, _ = log_softmax(scores)
-    losses = -np.where(one_hot, log_weights, 0.0).sum(axis=-1)
-    output, reduce_backward = _reduce("cross_entropy", losses, reduction)
+    counted = np.where((log_weights == -np.inf) & (expected == 0), 0.0, log_weights)  # 0 log 0 = 0
+    output, reduce_backward = _reduce("cross_entropy", (-expected * counted).sum(axis=-1), reduction, n)
+
+    def backward(d_output: Array) -> Gradients:
+        d_losses = np.expand_dims(reduce_backward(d_output)[0], -1)
+        d_scores = d_losses * (np.exp(log_weights) * total(expected, axis=-1) - expected)  # (cross_entropy.2)
+        return d_scores, None if are_classes else (label_smoothing - 1.0) * d_losses * counted
+
+    return output, backward
+
+
+@rule
+def binary_cross_entropy_with_logits(
+    scores: Array, targets: Array, pos_weight: Array = None, *, reduction: str = "mean"
+) -> Result:
+    """How surprised the sigmoid of each score is by the answer, 1 for yes, 0 for no, or a probability of yes.
+
+    ℓ = −p t log σ(s) − (1 − t) log σ(−s)                            (binary_cross_entropy.1)
+    ∂ℓ/∂s = (1 − t) σ(s) − p t σ(−s)                                 (binary_cross_entropy.2)
+    ∂ℓ/∂t = log σ(−s) − p log σ(s),   ∂ℓ/∂p = −t log σ(s)            (binary_cross_entropy.3)
+
+    scores, targets and losses have one shape; the weight p of a yes, which broadcasts to it, is 1 unless given. The
+    losses are reduced to their mean, their sum (`reduction="sum"`) or not at all ("none"). No score overflows, since
+    −log σ(s) is softplus(−s). The name is PyTorch's. Raises `ValueError` for shapes that don't fit.
+
+    >>> binary_cross_entropy_with_logits(np.array([0.0]), np.array([1.0]))[0].round(4).item()  # log 2
+    0.6931
+    """
+    name = "binary_cross_entropy_with_logits"
+    if scores.shape != targets.shape:
+        raise ValueError(f"{name}: scores and targets must have one shape; got {scores.shape} and {targets.shape}")
+    if pos_weight is not None and not _broadcasts(np.shape(pos_weight), scores.shape):
+        raise ValueError(f"{name}: pos_weight must broadcast to {scores.shape}; got {np.shape(pos_weight)}")
+    if targets.dtype.kind in "biu":
+        targets = targets.astype(scores.dtype)
+    weight = 1.0 if pos_weight is None else pos_weight
+    of_yes, of_no = softplus(-scores)[0], softplus(scores)[0]  # −log σ(s), −log σ(−s)
+    losses = weight * targets * of_yes + (1.0 - targets) * of_no
+    output, reduce_backward = _reduce(name, losses, reduction)
 
     def backward(d_output: Array) -> Gradients:
         (d_losses,) = reduce_backward(d_output)
-        return np.expand_dims(d_losses, -1) * (np.exp(log_weights) - one_hot), None  # (cross_entropy.2)
+        d_scores = d_losses * ((1.0 - targets) * sigmoid(scores)[0] - weight * targets * sigmoid(-scores)[0])
+        d_targets = d_losses * (weight * of_yes - of_no)
+        return d_scores, d_targets, None if pos_weight is None else d_losses * targets * of_yes
 
     return output, backward
 
@@ -62,25 +130,45 @@ def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> Re
     return output, backward
 
 
-def _reduce(name: str, losses: Array, reduction: str) -> Result:
+def _reduce(name: str, losses: Array, reduction: str, n: int | None = None) -> Result:
+    """The losses reduced; their mean is over n of them, over all unless given."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none'; got {reduction!r}")
     if reduction == "none":
         return losses, lambda d_losses: (d_losses,)
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none'; got {reduction!r}")
-    return REDUCTIONS[reduction](losses)
+    output, sum_backward = sum(losses)
+    if reduction == "sum":
+        return output, sum_backward
+    n = max(losses.size if n is None else n, 1)
+    return output / n, lambda d_output: sum_backward(d_output / n)
 
 
-def _one_hot(scores: Array, targets: Array) -> Array:
-    """[j = t] as booleans, once the targets are known to be classes."""
-    if targets.dtype.kind not in "iu":
-        raise TypeError(f"cross_entropy: targets must be integers, a class for each row of scores; got {targets.dtype}")
-    if scores.ndim == 0 or targets.shape != scores.shape[:-1]:
+def _are_classes(scores: Array, targets: Array) -> bool:
+    """Whether the targets are classes, or else probabilities: the shape tells, and the dtype has to agree."""
+    if scores.ndim == 0 or targets.shape not in (scores.shape, scores.shape[:-1]):
         raise ValueError(
-            "cross_entropy: scores (..., n_classes) need targets (...);"
-            f" got scores {scores.shape} and targets {targets.shape}"
+            "cross_entropy: scores (..., n_classes) need targets that are classes (...) or probabilities"
+            f" (..., n_classes); got scores {scores.shape} and targets {targets.shape}"
         )
+    are_classes: bool = targets.shape != scores.shape
+    if targets.dtype.kind not in ("iu" if are_classes else "fc"):
+        needed = "classes must be integers" if are_classes else "probabilities must be floating"
+        raise TypeError(
+            f"cross_entropy: targets that are {needed}; got {targets.dtype}, of shape {targets.shape} for scores"
+            f" {scores.shape}"
+        )
+    return are_classes
+
+
+def _one_hot(scores: Array, classes: Array, ignore_index: int | None) -> Array:
+    """[j = t'], once the targets are known to be classes, or to be ignored."""
     n_classes = scores.shape[-1]
-    if targets.size and not (0 <= targets.min() and targets.max() < n_classes):
-        given = f"{targets.min()} … {targets.max()}"
+    counting = classes if ignore_index is None else classes[classes != ignore_index]
+    if counting.size and not (0 <= counting.min() and counting.max() < n_classes):
+        given = f"{counting.min()} … {counting.max()}"
         raise ValueError(f"cross_entropy: targets must lie in 0 … {n_classes - 1}; got {given}")
-    return np.expand_dims(targets, -1) == np.arange(n_classes)
+    return (np.expand_dims(classes, -1) == np.arange(n_classes)).astype(scores.dtype)
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(shape[::-1], to[::-1], strict=False))
