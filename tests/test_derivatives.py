@@ -14,8 +14,8 @@ EVERY = {
     "grad": lambda f, *args: ta.grad(f)(*args),
     "jacobian": lambda f, *args: ta.jacobian(f)(*args),
     "vjp": ta.vjp,
-    "jvp": lambda f, *args: ta.jvp(f, args, args),
-    "hvp": lambda f, *args: ta.hvp(f, args, args),
+    "jvp": lambda f, *args: ta.jvp(f, args, [np.ones(np.shape(x)) for x in args]),
+    "hvp": lambda f, *args: ta.hvp(f, args, [np.ones(np.shape(x)) for x in args]),
 }
 Layer = namedtuple("Layer", "weight bias")
 
@@ -80,6 +80,7 @@ def test_under_no_grad():
     with ta.no_grad():
         assert ta.grad(lambda x: x * x)(3.0).item() == 6.0
         assert ta.grad(ta.grad(lambda x: x * x))(3.0).item() == 2.0
+        assert not ta.grad(lambda x: x * x)(ta.tensor(3.0, requires_grad=True)).requires_grad
 
 
 def test_dtypes_are_kept():
@@ -109,6 +110,20 @@ def test_what_can_not_have_a_gradient(leaf, got):
             differentiate(lambda x: 1.0, leaf)
     with pytest.raises(TypeError, match=rf"^grad: argument 1\['ids'\]\[2\]: gradients need .*; got {got}"):
         ta.grad(lambda x, y: 1.0, 1)(0.0, {"w": 1.0, "ids": [1.0, None, leaf, np.ones(1)]})
+
+
+def test_lists_that_make_no_array():
+    with pytest.raises(ValueError, match=r"^grad: argument 0\['w'\]: lists of numbers must be of one length"):
+        ta.grad(lambda x: 1.0)({"w": [[1.0], [1.0, 2.0]]})
+    with pytest.raises(ValueError, match=r"^jvp: tangents\[0\]: lists of numbers must be of one length"):
+        ta.jvp(lambda x: x, [np.ones(2)], [[[1.0], [1.0, 2.0]]])
+
+
+def test_tangents_are_numbers():
+    for tangent, got in (("a", "str"), (1j, "complex128"), (object(), "object")):
+        for name in ("jvp", "hvp"):
+            with pytest.raises(TypeError, match=rf"^{name}: tangents\[0\] needs real numbers; got {got}$"):
+                getattr(ta, name)(lambda x: x, [1.0], [tangent])
 
 
 def test_what_is_no_function():
@@ -190,6 +205,10 @@ def test_vjp_pulls_back_as_often_as_wanted():
     for pulled in (pull_back, ta.vjp(lambda x: x.detach(), np.ones(2))[1]):
         with pytest.raises(ValueError, match=r"^vjp: .* must have the output's shape, \(2,\); got \(3,\)"):
             pulled(np.ones(3))
+    x = np.array([1.0, 2.0])
+    _, pull_back = ta.vjp(lambda x: x * x, x)
+    x[0] = 5.0  # the array is the caller's again
+    assert pull_back(np.ones(2))[0].tolist() == [2.0, 4.0]
     for wrong in ("ab", None):
         with pytest.raises(TypeError, match="gradient needs real numbers"):
             ta.vjp(lambda x: x, 1.0)[1](wrong)

@@ -21,19 +21,19 @@ def test_a_structure_is_made_again():
 
 
 def test_leaves_have_their_paths():
-    assert list(leaves({"a": (1.0, None, [2.0, (3.0,)])})) == [
+    assert leaves({"a": (1.0, None, [2.0, (3.0,)])}) == [
         ("['a'][0]", 1.0),
         ("['a'][2][0]", 2.0),
         ("['a'][2][1][0]", 3.0),
     ]
-    assert list(leaves(5.0)) == [("", 5.0)]
-    assert list(leaves(None)) == []
+    assert leaves(5.0) == [("", 5.0)]
+    assert leaves(None) == []
 
 
 @pytest.mark.parametrize("numbers", [[1.0, 2], [[1.0, 2.0], [3.0, 4.0]], [], [[]], [np.float32(1)]])
 def test_lists_of_numbers_are_arrays(numbers):
     assert is_array(numbers)
-    assert list(leaves(numbers)) == [("", numbers)]
+    assert leaves(numbers) == [("", numbers)]
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ def test_a_module_opens_to_its_parameters():
     assert opened([layer, None, 2.0])[0] == dict(layer.named_parameters())
     layer.bias.requires_grad = False
     assert list(opened({"layer": layer})["layer"]) == ["weight"]
-    assert list(leaves(opened((layer,)))) == [("[0]['weight']", layer.weight)]
+    assert leaves(opened((layer,))) == [("[0]['weight']", layer.weight)]

@@ -18,7 +18,7 @@ from tinyattn.engine import FLOATS, GradientError, apply, is_recording, leaf, re
 from tinyattn.functions import reshape, stack
 from tinyattn.rows import pull_back_each
 from tinyattn.rules.elementwise import positive
-from tinyattn.rules.registry import Array
+from tinyattn.rules.registry import Array, Result
 from tinyattn.structures import Structure, is_array, is_module, leaves, mapped, opened
 from tinyattn.tensor import Tensor, tensor
 
@@ -79,7 +79,7 @@ def value_and_grad(
 
     @functools.wraps(f)
     def value_and_gradient(*args: Any, **options: Any) -> tuple[Any, Any]:
-        further = _goes_further((args, options))
+        further = _goes_further(*args, *options.values())
         places = [_place("grad", "argnums", i, args) for i in chosen]
         value, variables = _recorded("grad", f, args, places, options)
         aux = None
@@ -103,7 +103,7 @@ def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Any, 
     (tensor(3.), tensor(2.))
     """
     _check_function("vjp", f)
-    further = _goes_further(primals)
+    further = _goes_further(*primals)
     value, variables = _recorded("vjp", f, primals, range(len(primals)))
     output = _as_tensor("vjp", value)
 
@@ -131,7 +131,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     """
     _check_function("jvp", f)
     along = _tangents("jvp", primals, tangents)
-    further = _goes_further((primals, tangents))
+    further = _goes_further(*primals, *tangents)
     value, variables = _recorded("jvp", f, primals, range(len(primals)))
     output = _as_tensor("jvp", value)
     if not output.requires_grad:
@@ -154,7 +154,7 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     """
     _check_function("hvp", f)
     along = _tangents("hvp", primals, tangents)
-    further = _goes_further((primals, tangents))
+    further = _goes_further(*primals, *tangents)
     value, variables = _recorded("hvp", f, primals, range(len(primals)))
     output = _one_number("hvp", value)
     with _differentiating():
@@ -178,7 +178,7 @@ def jacobian(f: Function, argnum: int = 0) -> Callable[..., Tensor]:
 
     @functools.wraps(f)
     def all_derivatives(*args: Any, **options: Any) -> Tensor:
-        further = _goes_further((args, options))
+        further = _goes_further(*args, *options.values())
         place = _place("jacobian", "argnum", argnum, args)
         if not is_array(args[place]):
             got = type(args[place]).__name__
@@ -217,7 +217,7 @@ def _recorded(
     with _differentiating():
         for i in places:
             inputs[i] = mapped(_variable, args[i], f"{name}: argument {i}")
-        variables = opened(tuple(inputs[i] for i in places))
+        variables = tuple(opened(inputs[i]) for i in places)
         for i in places:
             inputs[i] = mapped(_handed, inputs[i])
         return f(*inputs, **(options or {})), variables
@@ -229,16 +229,20 @@ def _variable(x: Any, path: str) -> Any:
         return x
     if isinstance(x, Tensor) and x.requires_grad:
         return apply(positive, (x,))
-    array = x if hasattr(x, "dtype") else np.asarray(x)
+    array = _array(x, path)
     if array.dtype not in FLOATS:
-        got = type(x).__name__ if array.dtype.kind in "OUS" else array.dtype
+        got = _kind(x, array)
         raise TypeError(f"{path}: gradients need float32 or float64; got {got}. Does it belong in another argument?")
     return tensor(array, requires_grad=True)
 
 
 def _handed(x: Any, _: str) -> Any:
     """What the function gets for a variable: one that it may write into, as `x[i] = v` does, and the variable stays."""
-    return apply(positive, (x,)) if isinstance(x, Tensor) else x
+    return apply(_itself, (x,)) if isinstance(x, Tensor) else x
+
+
+def _itself(x: Array) -> Result:
+    return x, lambda d_x: (d_x,)
 
 
 def _pull_back(
@@ -251,17 +255,16 @@ def _pull_back(
         start = seed(output, cotangent)
         if further and not isinstance(start, Tensor):
             start = leaf(Tensor, start)
-        targets = [x for _, x in leaves(variables)]
+        targets = [x for variable in variables for _, x in leaves(variable)]
         found = walk(output, start, targets, retain_graph=retain_graph or further, create_graph=further)
 
     def gradient(x: Tensor, _: str) -> Tensor:
         g = found.get(x)
         if isinstance(g, Tensor):
             return g
-        return leaf(Tensor, np.zeros(x.shape, x.dtype) if g is None else _own(g, taken))
+        return leaf(Tensor, np.zeros_like(x._data) if g is None else _own(g, taken))
 
-    result: tuple[Structure, ...] = mapped(gradient, variables)
-    return result
+    return tuple(mapped(gradient, variable) for variable in variables)
 
 
 def _along(gradients: Structure, along: dict[str, Any]) -> Tensor:
@@ -295,11 +298,11 @@ def _differentiating() -> Iterator[None]:
         _nested.reset(token)
 
 
-def _goes_further(given: Structure) -> bool:
+def _goes_further(*given: Structure) -> bool:
     """Whether somebody may differentiate what is computed from these arguments again."""
-    return is_recording() and (
-        _nested.get() or any(isinstance(x, Tensor) and x.requires_grad for _, x in leaves(given))
-    )
+    if not is_recording():
+        return False
+    return _nested.get() or any(isinstance(x, Tensor) and x.requires_grad for part in given for _, x in leaves(part))
 
 
 # ---------------------------------------------------------------------------------------- what was given
@@ -334,14 +337,30 @@ def _tangents(name: str, primals: Any, tangents: Any) -> dict[str, Any]:
             told = f"primals{path} has none"
         elif path not in moving:
             told = f"tangents{path} has no primal"
-        elif np.shape(moving[path]) != np.shape(along[path]):
-            told = f"primals{path} has shape {np.shape(moving[path])}, tangents{path} {np.shape(along[path])}"
         else:
-            continue
+            array, t = _array(moving[path], f"{name}: primals{path}"), _array(along[path], f"{name}: tangents{path}")
+            if t.dtype.kind not in "fiub":
+                raise TypeError(f"{name}: tangents{path} needs real numbers; got {_kind(along[path], t)}")
+            if array.shape == t.shape:
+                continue
+            told = f"primals{path} has shape {array.shape}, tangents{path} {t.shape}"
         raise ValueError(f"{name}: each primal needs a tangent of its shape; {told}")
     if not moving:
         raise ValueError(f"{name}: needs a primal at least, and a tangent of its shape; got none")
     return along
+
+
+def _array(x: Any, path: str) -> Array:
+    """x, if it's an array, or an array of the numbers in it."""
+    try:
+        return x if hasattr(x, "dtype") else np.asarray(x)
+    except ValueError:
+        raise ValueError(f"{path}: lists of numbers must be of one length, to make an array") from None
+
+
+def _kind(x: Any, array: Array) -> Any:
+    """What to call x, where it isn't of the numbers that were expected."""
+    return type(x).__name__ if array.dtype.kind in "OUS" else array.dtype
 
 
 def _as_tensor(name: str, output: Any) -> Tensor:

@@ -5,11 +5,13 @@ over tinyattn. A module (whatever has `named_parameters()`) is a leaf that can b
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from numbers import Number
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 Structure: TypeAlias = Any
+
+STRUCTURES: Final = (dict, list, tuple)
 
 
 def mapped(function: Callable[[Any, str], Any], x: Structure, path: str = "") -> Structure:
@@ -18,26 +20,20 @@ def mapped(function: Callable[[Any, str], Any], x: Structure, path: str = "") ->
     >>> mapped(lambda leaf, path: leaf * 2.0, {"w": (1.0, None), "b": 3.0})
     {'w': (2.0, None), 'b': 6.0}
     """
-    if x is None:
-        return None
-    held = _held(x)
-    if held is None:
-        return function(x, path)
-    return _rebuilt(x, [mapped(function, part, path + step) for step, part in held])
+    if _is_leaf(x):
+        return None if x is None else function(x, path)
+    return _rebuilt(x, [mapped(function, part, path + step) for step, part in _held(x)])
 
 
-def leaves(x: Structure, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(x: Structure, path: str = "") -> list[tuple[str, Any]]:
     """Every leaf with the path to it.
 
-    >>> list(leaves({"w": (1.0, None), "b": [3.0, 5.0]}))
+    >>> leaves({"w": (1.0, None), "b": [3.0, 5.0]})
     [("['w'][0]", 1.0), ("['b']", [3.0, 5.0])]
     """
-    held = () if x is None else _held(x)
-    if held is None:
-        yield path, x
-    else:
-        for step, part in held:
-            yield from leaves(part, path + step)
+    if _is_leaf(x):
+        return [] if x is None else [(path, x)]
+    return [found for step, part in _held(x) for found in leaves(part, path + step)]
 
 
 def opened(x: Structure) -> Structure:
@@ -58,18 +54,24 @@ def is_module(x: Any) -> bool:
 
 def is_array(x: Any) -> bool:
     """Whether x is meant as one array, and not as a structure of them, or a module."""
-    return x is not None and _held(x) is None and not is_module(x)
+    return x is not None and _is_leaf(x) and not is_module(x)
 
 
-def _held(x: Structure) -> Iterable[tuple[str, Any]] | None:
-    """What a structure holds, each with the step that leads to it; None for a leaf."""
+def _is_leaf(x: Any) -> bool:
+    return not isinstance(x, STRUCTURES) or (isinstance(x, list) and _is_numbers(x))
+
+
+def _is_numbers(x: list[Any]) -> bool:
+    return all(_is_numbers(part) if isinstance(part, list) else isinstance(part, Number) for part in x)
+
+
+def _held(x: Structure) -> list[tuple[str, Any]]:
+    """What a structure holds, each with the step that leads to it."""
     if isinstance(x, dict):
         return [(f"[{key!r}]", part) for key, part in x.items()]
-    if isinstance(x, tuple) and hasattr(x, "_fields"):
+    if hasattr(x, "_fields"):
         return [(f".{name}", part) for name, part in zip(x._fields, x, strict=True)]
-    if isinstance(x, tuple) or (isinstance(x, list) and not _is_numbers(x)):
-        return [(f"[{i}]", part) for i, part in enumerate(x)]
-    return None
+    return [(f"[{i}]", part) for i, part in enumerate(x)]
 
 
 def _rebuilt(x: Structure, parts: Iterable[Any]) -> Structure:
@@ -81,7 +83,3 @@ def _rebuilt(x: Structure, parts: Iterable[Any]) -> Structure:
     if hasattr(x, "_fields"):
         return type(x)(*parts)
     return list(parts) if isinstance(x, list) else tuple(parts)
-
-
-def _is_numbers(x: list[Any]) -> bool:
-    return all(_is_numbers(part) if isinstance(part, list) else isinstance(part, Number) for part in x)
