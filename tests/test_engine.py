@@ -569,6 +569,7 @@ def test_a_lifted_rule_takes_anything_and_gives_what_it_was_given():
     assert type(ta.exp(0)) is np.float64
     assert type(ta.exp(ta.tensor([0.0]))) is ta.Tensor
     assert type(ta.add([1.0], ta.tensor([2.0]))) is ta.Tensor
+    assert ta.add(np.ones(2, np.float32), 2.0).dtype == ta.clip(np.ones(2, np.float32), 0.0, 2.0).dtype == np.float32
     assert ta.softmax.__name__ == "softmax"
     assert ta.softmax.__wrapped__ is RULES["softmax"]
     assert ta.softmax.__doc__ == RULES["softmax"].__doc__

@@ -207,7 +207,10 @@ def lift(rule: Rule) -> Callable[..., Any]:
         for x in args:
             if isinstance(x, Node):
                 return apply(rule, args, given)
-        arrays = [x if x is None else operand(x, rule, i) for i, x in enumerate(args)]
+        alone = all(type(x) in _NUMBERS for x in args)  # else numbers stay Python's, which widen no array
+        arrays = [
+            x if x is None or (type(x) in _NUMBERS and not alone) else operand(x, rule, i) for i, x in enumerate(args)
+        ]
         try:
             result = rule(*arrays, **given)
         except Exception as error:

@@ -18,19 +18,22 @@ import numpy as np
 
 from tinyattn import engine
 from tinyattn.engine import apply, binary, lift
-from tinyattn.nodes import FLOATS, SHARED, GradientError, Node, leaf, lend, next_age, severed
+from tinyattn.nodes import FLOATS, SHARED, GradientError, Node, is_array, leaf, lend, next_age, read_only, severed
 from tinyattn.rules import RULES, elementwise, products, reductions, selection, shapes
 from tinyattn.rules.registry import Array, Result
 
 P = ParamSpec("P")
 
 CONSTANT: Final = frozenset(
-    """equal not_equal less less_equal greater greater_equal isnan isinf isfinite isclose signbit sign floor ceil rint
+    """equal not_equal less less_equal greater greater_equal isnan isinf isfinite isclose signbit floor ceil rint
     logical_and logical_or logical_not argmax argmin argsort any all count_nonzero nonzero flatnonzero searchsorted
     shape ndim size zeros_like ones_like full_like empty_like array_equal allclose iscomplexobj isrealobj result_type
-    array_repr array_str array2string may_share_memory shares_memory""".split()
+    array_repr array_str array2string may_share_memory shares_memory ones zeros full empty arange tri eye""".split()
 )
-"""NumPy's functions whose results have no gradient, or zero wherever they have one: they give plain arrays."""
+"""NumPy's functions whose results have no gradient, or zero wherever they have one: they give plain arrays.
+
+(Those that make arrays are asked when a Tensor is their `like=`.)
+"""
 
 COMPOSED: Final[dict[str, Callable[..., Any]]] = {}
 """NumPy's functions that aren't a rule called as NumPy calls it, and ours that answer them; `functions` fills it."""
@@ -105,13 +108,14 @@ class Tensor(Node):
         Whoever goes back through what was computed from a leaf before it was written gets a `GradientError`. Setting
         takes a copy, of the same shape and dtype (`ValueError`), and is for leaves only (`GradientError`).
         """
-        return self.numpy() if self._rule is not None else lend(self)
+        array: np.ndarray[Any, Any] = lend(self) if self._rule is None else read_only(self._data)
+        return array
 
     @data.setter
     def data(self, value: Any) -> None:
         if self._rule is not None:
             raise GradientError(f"data: only a leaf's can be set; this tensor was made by {self._rule.__name__}")
-        array = np.asarray(value._data if isinstance(value, Node) else value, dtype=self.dtype)
+        array = _array(value, self.dtype)
         if array.shape != self.shape:
             raise ValueError(f"data: a tensor keeps its shape, {self.shape}; got {array.shape}")
         if array is not self._data:  # as it is after `t.data -= ...`
@@ -212,7 +216,7 @@ class Tensor(Node):
 
     def detach(self) -> "Tensor":
         """The same numbers, in the same memory, as a leaf that requires no gradient."""
-        detached = severed(Tensor, self.numpy(), "detach", "detach", (self,))
+        detached = severed(Tensor, read_only(self._data), "detach", "detach", (self,))
         detached.name = self.name
         if self._rule is None:  # what is written into a leaf shows here, too
             detached._lent = SHARED
@@ -225,8 +229,7 @@ class Tensor(Node):
 
         `.copy()` of it can be written into, and `.data` of a leaf.
         """
-        array = np.asarray(self._data).view()
-        array.flags.writeable = False
+        array: np.ndarray[Any, Any] = np.asarray(read_only(self._data))  # other libraries say how they're converted
         return array
 
     def item(self) -> float | int | bool:
@@ -257,7 +260,9 @@ class Tensor(Node):
         return _restored, (self.numpy(), self._requires_grad, self.name, self.grad)
 
     def __len__(self) -> int:
-        return len(self.numpy())
+        if not self.ndim:
+            raise TypeError("a tensor of no axes has no length")
+        return self.shape[0]
 
     def __iter__(self) -> "Iterator[Tensor]":
         if not self.ndim:
@@ -268,7 +273,8 @@ class Tensor(Node):
         return format(self.item(), spec) if spec else repr(self)
 
     def __repr__(self) -> str:
-        parts = [np.array2string(self.numpy(), separator=", ", prefix="tensor(")]
+        ours = isinstance(self._data, np.ndarray | np.generic)
+        parts = [np.array2string(self.numpy(), separator=", ", prefix="tensor(") if ours else repr(self._data)]
         if self.dtype not in (np.float64, np.int64, np.bool_):
             parts.append(f"dtype={self.dtype}")
         if self.name is not None:
@@ -305,11 +311,28 @@ class Tensor(Node):
     sum = _lift(reductions.sum)
     mean = _lift(reductions.mean)
     var = _lift(reductions.var)
+    std = _lift(reductions.std)
+    prod = _lift(reductions.prod)
     max = _lift(reductions.max)
     min = _lift(reductions.min)
+    cumsum = _lift(reductions.cumsum)
+    clip = _lift(elementwise.clip)
+    dot = _lift(products.dot)
+    take = _lift(selection.take)
+    repeat = _lift(selection.repeat)
+    diagonal = _lift(selection.diagonal)
+    ravel = _lift(shapes.ravel)
     swapaxes = _lift(shapes.swapaxes)
     squeeze = _lift(shapes.squeeze)
     astype = _lift(elementwise.astype)
+
+    def argmax(self, axis: int | None = None) -> Any:
+        """Where the largest number stands, as a plain array of integers."""
+        return np.argmax(self._data, axis)
+
+    def argmin(self, axis: int | None = None) -> Any:
+        """Where the smallest number stands, as a plain array of integers."""
+        return np.argmin(self._data, axis)
 
     def reshape(self, *shape: Any) -> "Tensor":
         """The same numbers in another shape: `x.reshape(2, 3)` or `x.reshape((2, 3))`."""
@@ -381,7 +404,7 @@ def tensor(data: Any, *, requires_grad: bool = False, dtype: Any = None, name: s
     tensor([[1., 2.],
             [3., 4.]], name='scores')
     """
-    array = np.array(_array(data, dtype))
+    array = _array(data, dtype).copy()
     if requires_grad:
         _check_float(array)
     number_or_array = array if array.ndim else array[()]  # NumPy's scalars are faster than arrays of no axes
@@ -394,8 +417,12 @@ def _restored(data: Array, requires_grad: bool, name: str | None, grad: Tensor |
     return copied
 
 
-def _array(data: Any, dtype: Any) -> "np.ndarray[Any, Any]":
-    array = np.asarray(data._data if isinstance(data, Node) else data, dtype=dtype)
+def _array(data: Any, dtype: Any) -> Any:
+    given = data._data if isinstance(data, Node) else data
+    if is_array(given) and not isinstance(given, np.ndarray | np.generic):  # another library's
+        array = given if dtype is None else given.astype(dtype)
+    else:
+        array = np.asarray(given, dtype=dtype)
     if array.dtype.kind not in "fiubc":
         raise TypeError(f"tensor: needs numbers; got {type(data).__name__} of dtype {array.dtype}")
     return array
@@ -425,7 +452,9 @@ def _plain_key(key: Any) -> Any:
         return tuple(_plain_key(k) for k in key)
     if isinstance(key, Node):
         return key._data
-    return np.asarray(key) if isinstance(key, list) else key
+    if isinstance(key, list):
+        return np.asarray(key) if np.size(key) else np.zeros(np.shape(key), int)  # [] would be floating
+    return key
 
 
 # -------------------------------------------------------------------------------------------------- NumPy's functions
