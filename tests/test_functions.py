@@ -138,3 +138,11 @@ def test_split_that_does_not_come_out_even():
         ta.split(x, 0)
     with pytest.raises(ValueError, match=r"split: there is no axis 2 in shape \(2, 3\)"):
         ta.split(x, 2, 2)
+
+
+@pytest.mark.parametrize("name", ["diagonal", "outer", "matmul", "tensordot"])
+def test_a_namesake_in_linalg_is_not_taken_for_numpys_own(name):
+    """np.linalg.diagonal is along the last two axes, np.diagonal along the first two."""
+    x = ta.tensor(np.ones((2, 3, 5)))
+    with pytest.raises(TypeError, match=rf"np\.linalg\.{name} has no rule, .* The nearest there is: {name}\."):
+        getattr(np.linalg, name)(*[x] if name == "diagonal" else [x, x])

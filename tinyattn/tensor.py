@@ -28,7 +28,7 @@ CONSTANT: Final = frozenset(
     """equal not_equal less less_equal greater greater_equal isnan isinf isfinite isclose signbit floor ceil rint
     logical_and logical_or logical_not argmax argmin argsort any all count_nonzero nonzero flatnonzero searchsorted
     shape ndim size zeros_like ones_like full_like empty_like array_equal allclose iscomplexobj isrealobj result_type
-    array_repr array_str array2string may_share_memory shares_memory ones zeros full empty arange tri eye""".split()
+    array_repr array_str array2string may_share_memory shares_memory asarray ones zeros full arange tri eye""".split()
 )
 """NumPy's functions whose results have no gradient, or zero wherever they have one: they give plain arrays.
 
@@ -462,6 +462,8 @@ def _plain_key(key: Any) -> Any:
 
 def _dispatch(name: str, function: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Any:
     """Answer NumPy's function with the rule of its name."""
+    if function.__module__ == "numpy.linalg" and hasattr(np, name):
+        name = f"linalg.{name}"  # not always the same: np.linalg.diagonal is along the last two axes
     if name in COMPOSED:
         return COMPOSED[name](*args, **given)
     rule = RULES.get(name)
@@ -469,7 +471,7 @@ def _dispatch(name: str, function: Callable[..., Any], args: tuple[Any, ...], gi
         return _lifted(rule)(*args, **given)
     if name in CONSTANT:
         return function(*_plain(args), **{key: _plain(value) for key, value in given.items()})
-    near = difflib.get_close_matches(name, RULES | COMPOSED, n=1)
+    near = difflib.get_close_matches(function.__name__, RULES | COMPOSED, n=1)
     raise TypeError(
         f"np.{name} has no rule, so that no gradient could go through it."
         + (f" The nearest there is: {near[0]}." if near else "")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinyattn.rules.reductions import total
-from tinyattn.rules.registry import Array, Gradients, Result, rule
+from tinyattn.rules.registry import Array, Gradients, Result, alike, rule
 from tinyattn.rules.softmax import softmax
 
 
@@ -138,7 +138,7 @@ def _allowed(query: Array, key: Array, mask: Array, causal: bool) -> Array:
         raise ValueError(f"attention: query and key must share d_k; {got}.{hint}")
     n_queries, n_keys = query.shape[-2], key.shape[-2]
     if mask is not None:
-        mask = np.asarray(mask)
+        mask = alike(mask, query)
         if mask.dtype != bool:
             raise TypeError(
                 f"attention: mask must be boolean, True = may attend; got {mask.dtype}."
@@ -148,7 +148,7 @@ def _allowed(query: Array, key: Array, mask: Array, causal: bool) -> Array:
         mask = np.broadcast_to(mask, (*mask.shape[:-2], n_queries, n_keys))
     if not causal:
         return mask
-    not_later = np.tri(n_queries, n_keys, n_keys - n_queries, dtype=bool)
+    not_later = np.tri(n_queries, n_keys, n_keys - n_queries, dtype=bool, like=query)
     return not_later if mask is None else not_later & mask
 
 

@@ -5,13 +5,11 @@ The mean of no losses is 0, with gradients of zeros. (PyTorch has NaN there.)
 
 from __future__ import annotations  # else every call of a rule would evaluate those of its backward
 
-import math
-
 import numpy as np
 
 from tinyattn.rules.activations import sigmoid, softplus
 from tinyattn.rules.reductions import sum, total
-from tinyattn.rules.registry import Array, Gradients, Result, rule
+from tinyattn.rules.registry import Array, Gradients, Result, alike, rule
 from tinyattn.rules.softmax import log_softmax
 
 
@@ -48,21 +46,24 @@ def cross_entropy(
     if not are_classes and ignore_index is not None:
         raise ValueError("cross_entropy: ignore_index is for targets that are classes; got probabilities")
     expected = _one_hot(scores, targets, ignore_index) if are_classes else targets
-    n = math.prod(scores.shape[:-1])
     if label_smoothing:
-        expected = (1.0 - label_smoothing) * expected + label_smoothing / scores.shape[-1]  # (cross_entropy.3)
+        numbers = expected.astype(scores.dtype) if are_classes else expected
+        expected = (1.0 - label_smoothing) * numbers + label_smoothing / scores.shape[-1]  # (cross_entropy.3)
+    counts = np.ones(scores.shape[:-1], bool, like=scores)
     if ignore_index is not None:
         counts = targets != ignore_index
-        n = int(counts.sum())
-        scores, expected = (np.where(counts[..., None], x, 0.0) for x in (scores, expected))
+        scores = np.where(np.expand_dims(counts, -1), scores, 0.0)  # else what is ignored might be NaN
     log_weights, _ = log_softmax(scores)
-    counted = np.where((log_weights == -np.inf) & (expected == 0), 0.0, log_weights)  # 0 log 0 = 0
-    output, reduce_backward = _reduce("cross_entropy", (-expected * counted).sum(axis=-1), reduction, n)
+    losses = -_products(expected, log_weights).sum(axis=-1) * counts  # (cross_entropy.1)
+    output, reduce_backward = _reduce("cross_entropy", losses, reduction, int(counts.sum()))
 
     def backward(d_output: Array) -> Gradients:
-        d_losses = np.expand_dims(reduce_backward(d_output)[0], -1)
-        d_scores = d_losses * (np.exp(log_weights) * total(expected, axis=-1) - expected)  # (cross_entropy.2)
-        return d_scores, None if are_classes else (label_smoothing - 1.0) * d_losses * counted
+        d_losses = np.expand_dims(reduce_backward(d_output)[0] * counts, -1)
+        if are_classes:
+            return d_losses * (np.exp(log_weights) - expected), None  # (cross_entropy.2), with Σ_k t_k = 1
+        d_scores = d_losses * (np.exp(log_weights) * total(expected, axis=-1) - expected)
+        d_expected = -d_losses * _counted(expected, log_weights)
+        return d_scores, (1.0 - label_smoothing) * d_expected
 
     return output, backward
 
@@ -131,7 +132,7 @@ def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> Re
 
 
 def _reduce(name: str, losses: Array, reduction: str, n: int | None = None) -> Result:
-    """The losses reduced; their mean is over n of them, over all unless given."""
+    """The losses reduced; their mean is over n of them, over all unless it's given."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none'; got {reduction!r}")
     if reduction == "none":
@@ -167,7 +168,19 @@ def _one_hot(scores: Array, classes: Array, ignore_index: int | None) -> Array:
     if counting.size and not (0 <= counting.min() and counting.max() < n_classes):
         given = f"{counting.min()} … {counting.max()}"
         raise ValueError(f"cross_entropy: targets must lie in 0 … {n_classes - 1}; got {given}")
-    return (np.expand_dims(classes, -1) == np.arange(n_classes)).astype(scores.dtype)
+    return np.expand_dims(classes, -1) == alike(np.arange(n_classes), classes)
+
+
+def _products(expected: Array, log_weights: Array) -> Array:
+    """t · log w, with 0 log 0 = 0."""
+    if expected.dtype == bool:
+        return np.where(expected, log_weights, 0.0)
+    return expected * _counted(expected, log_weights)
+
+
+def _counted(expected: Array, log_weights: Array) -> Array:
+    """The logarithms, without those of impossible classes that aren't expected."""
+    return np.where((log_weights == -np.inf) & (expected == 0), 0.0, log_weights)
 
 
 def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:

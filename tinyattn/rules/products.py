@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
 from tinyattn.rules.elementwise import multiply
-from tinyattn.rules.registry import Array, Backward, Gradients, Result, rule
+from tinyattn.rules.registry import Array, Backward, Gradients, Result, alike, rule
 from tinyattn.rules.selection import fill
 from tinyattn.rules.shapes import check_arrays
 
@@ -259,7 +259,7 @@ def _on_diagonal(x: Array, letters: str, term: str) -> Array:
     """The array with an axis for each letter of a term: where one stands twice, x lies on the diagonal, among zeros."""
     if letters == term:
         return x
-    places = dict(zip(letters, np.ix_(*map(np.arange, x.shape)), strict=True))
+    places = {i: alike(along, x) for i, along in zip(letters, np.ix_(*map(np.arange, x.shape)), strict=True)}
     lengths = dict(zip(letters, x.shape, strict=True))
     return fill(x, tuple(places[i] for i in term), tuple(lengths[i] for i in term))
 

@@ -31,7 +31,7 @@ def total(x: Array, axis: int) -> Array:
     """
     if axis not in (-1, x.ndim - 1):
         return x.sum(axis=axis, keepdims=True)
-    return x @ np.ones((x.shape[-1], 1), x.dtype)
+    return x @ np.ones((x.shape[-1], 1), x.dtype, like=x)
 
 
 def _axes(shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:

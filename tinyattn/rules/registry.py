@@ -103,10 +103,18 @@ def _read_parameters(function: Callable[..., Result], n_arrays: int | None) -> P
     )
 
 
+def alike(numbers: Any, x: Array) -> Array:
+    """Plain numbers as an array that x can be mixed with: NumPy's for a Tensor, another library's for its arrays."""
+    if isinstance(x, np.ndarray | np.generic):
+        return np.asarray(numbers)
+    return numbers if type(numbers) is type(x) else np.asarray(numbers, like=x)
+
+
 def numpy_like(name: str) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
     """Make a function speak `__array_function__`, as NumPy's functions do: for a primitive that NumPy doesn't have.
 
-    A first argument that is no NumPy array is asked to handle the call; a Tensor does so with the rule `name`.
+    A first argument that is no NumPy array is asked to handle the call. A Tensor does so with the rule `name`; an array
+    of another library declines, and is computed with as NumPy's are.
     """
 
     def decorate(function: Callable[P, Array]) -> Callable[P, Array]:
@@ -115,7 +123,8 @@ def numpy_like(name: str) -> Callable[[Callable[P, Array]], Callable[P, Array]]:
             first: Any = args[0]
             if isinstance(first, np.ndarray | np.generic):
                 return function(*args, **kwargs)
-            return first.__array_function__(dispatching, (type(first),), args, kwargs)
+            answer = first.__array_function__(dispatching, (type(first),), args, kwargs)
+            return function(*args, **kwargs) if answer is NotImplemented else answer
 
         dispatching.__name__ = name
         return dispatching

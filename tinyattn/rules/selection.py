@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
-from tinyattn.rules.registry import Array, Gradients, Result, numpy_like, rule
+from tinyattn.rules.registry import Array, Gradients, Result, alike, numpy_like, rule
 
 
 @rule
@@ -171,8 +171,8 @@ def diagonal(x: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Resul
 def _read(x: Array, places: Array, axis: int | None) -> Result:
     """The elements at these places along an axis; of all numbers in a line, if it is None."""
     if axis is not None and x.ndim:
-        return index(x, key=(slice(None),) * normalize_axis_index(axis, x.ndim) + (places,))
-    output, index_backward = index(x.reshape(-1), key=places)
+        return index(x, key=(slice(None),) * normalize_axis_index(axis, x.ndim) + (alike(places, x),))
+    output, index_backward = index(x.reshape(-1), key=alike(places, x))
 
     def backward(d_output: Array) -> Gradients:
         return (index_backward(d_output)[0].reshape(x.shape),)
@@ -184,8 +184,8 @@ def _read_lines(x: Array, places: Array, axis: int | None) -> Result:
     """The elements at these places of each line along an axis; of all numbers as one line, if it is None."""
     if axis is None:
         return _read(x, places, None)
-    key = list(np.ix_(*map(np.arange, x.shape)))  # every place of x
-    key[normalize_axis_index(axis, x.ndim)] = places
+    key = [alike(along, x) for along in np.ix_(*map(np.arange, x.shape))]  # every place of x
+    key[normalize_axis_index(axis, x.ndim)] = alike(places, x)
     return index(x, key=tuple(key))
 
 
@@ -198,7 +198,7 @@ def _length(x: Array, axis: int | None) -> int:
 
 def _integers(name: str, indices: Any, x: Array, axis: int | None) -> Array:
     """The indices as an array, once they are known to be places along that axis of x."""
-    indices = np.asarray(indices) if np.size(indices) else np.zeros(np.shape(indices), int)
+    indices = alike(indices if np.size(indices) else np.zeros(np.shape(indices), int), x)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"{name}: indices must be integers; got {indices.dtype}")
     n = _length(x, axis)
@@ -216,7 +216,7 @@ def fill(x: Array, key: Any, shape: tuple[int, ...]) -> Array:
         key = key[0]
     if isinstance(key, np.ndarray) and key.dtype.kind in "iu":
         return _sum_rows(x, key, shape)
-    total = np.zeros(shape, x.dtype)
+    total = alike(np.zeros(shape, x.dtype), x)
     if _may_repeat(key):
         np.add.at(total, key, x)
     else:
@@ -227,7 +227,8 @@ def fill(x: Array, key: Any, shape: tuple[int, ...]) -> Array:
 def _may_repeat(key: Any) -> bool:
     """Whether a key may name a place twice: only arrays (or lists) of integers can."""
     parts = key if isinstance(key, tuple) else (key,)
-    return any(np.ndim(part) and np.asarray(part).dtype.kind in "iu" for part in parts)
+    arrays = (part if hasattr(part, "dtype") else np.asarray(part) for part in parts if np.ndim(part))
+    return any(array.dtype.kind in "iu" for array in arrays)
 
 
 def _sum_rows(x: Array, rows: Array, shape: tuple[int, ...]) -> Array:

@@ -214,7 +214,7 @@ def roll(x: Array, shift: Shape, axis: Axis = None) -> Result:
     """
 
     def backward(d_output: Array) -> Gradients:
-        return (np.roll(d_output, np.negative(shift), axis),)
+        return (np.roll(d_output, tuple(-n for n in shift) if isinstance(shift, tuple) else -shift, axis),)
 
     return np.roll(x, shift, axis), backward
 
@@ -239,7 +239,7 @@ def pad(x: Array, pad_width: Any, mode: str = "constant", *, constant_values: fl
     def backward(d_output: Array) -> Gradients:
         return (d_output[inside],)
 
-    return np.pad(x, margins if x.ndim else 0, constant_values=constant_values), backward
+    return np.pad(x, margins.tolist() if x.ndim else 0, constant_values=constant_values), backward
 
 
 @rule(arrays=1)
