@@ -256,3 +256,6 @@ def test_what_can_not_be_done_is_refused(f):
 def test_arrays_may_be_made_like_rows():
     x = Rows(np.ones((7, 3), np.float32))
     assert np.ones((2, 3), x.dtype, like=x).tolist() == [[1.0] * 3] * 2
+    assert np.asarray([1, 2], like=x).tolist() == [1, 2]
+    with pytest.raises(NotBatched):
+        np.asarray(x, like=x)

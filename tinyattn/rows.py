@@ -270,7 +270,7 @@ def _positions(key: Any, shape: tuple[int, ...]) -> Numbers:
     return positions
 
 
-ALIKE = frozenset({"arange", "empty", "eye", "full", "ones", "tri", "zeros"})
+ALIKE = frozenset({"arange", "array", "asarray", "empty", "eye", "full", "ones", "tri", "zeros"})
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{function.__name__: _along(function) for function in (np.all, np.any, np.max, np.mean, np.min, np.sum)},
     **{function.__name__: _along(function) for function in (np.cumsum, np.flip, np.moveaxis, np.swapaxes)},
