@@ -13,7 +13,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow lint bench venv clean
+.PHONY: help demo test test-slow lint bench reference venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ lint: $(VENV)/.test  ## check style (ruff) and types (mypy, strict)
 bench: export PIP_EXTRA_INDEX_URL ?= https://download.pytorch.org/whl/cpu
 bench: $(VENV)/.bench  ## time tinyattn beside its peers (downloads them, PyTorch too)
 	$(RUN) -m benchmarks.overhead $(ARGS)
+
+reference: $(VENV)/.test  ## write docs/reference.md from the docstrings
+	$(RUN) docs/make_reference.py
 
 venv: $(VENV)/.test  ## make .venv with everything the targets above need
 

@@ -32,9 +32,9 @@ def side_by_side(
 ) -> Comparison:
     """Compare a backward pass that was derived by hand with two witnesses, gradient by gradient.
 
-    side_by_side("softmax", scores=)
-    side_by_side("attention", query=, key=, value=, bias=, mask=, causal=, scale=)
-    side_by_side("multi_head", x=, w_query=, w_key=, w_value=, w_output=, n_heads=, bias=, mask=, causal=, scale=)
+        side_by_side("softmax", scores=)
+        side_by_side("attention", query=, key=, value=, bias=, mask=, causal=, scale=)
+        side_by_side("multi_head", x=, w_query=, w_key=, w_value=, w_output=, n_heads=, bias=, mask=, causal=, scale=)
 
     The inputs of attention are those of `tinyattn.attention`; x is (..., n, d_model), w_query and w_key (d_model,
     n_heads d_k), w_value (d_model, n_heads d_v), w_output (n_heads d_v, d_output). The axis before the last two is that
