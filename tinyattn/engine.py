@@ -401,12 +401,35 @@ def _youngest_last(root: Node, oldest: int) -> list[Node]:
                 if x._rule is None and x._lent is not None:
                     look(x)
                 if x._age > node._age:
-                    raise _written(x, node)
+                    x = as_it_was(x, node)
                 if x._requires_grad and x not in seen and x._age >= oldest:
                     seen.add(x)
                     found.append(x)
     found.sort(key=attrgetter("_age"))
     return found
+
+
+def as_it_was(x: Node, user: Node) -> Node:
+    """What an input was when the younger node used it, for that was assigned to since; the user is told.
+
+    Raises `GradientError` where nobody knows: where its array was written.
+    """
+    then = x
+    while then._age > user._age:
+        earlier = then._earlier() if hasattr(then, "_earlier") else None
+        if earlier is None:
+            raise _written(x, user)
+        then = earlier
+    replace_input(user, x, then)
+    return then
+
+
+def replace_input(user: Node, x: Node, then: Node) -> None:
+    """Let a node have been made of `then` in place of x."""
+    assert user._inputs is not None
+    assert user._parents is not None
+    user._inputs = tuple(then if y is x else y for y in user._inputs)
+    user._parents = tuple(then if y is x else y for y in user._parents)
 
 
 def _backward_of_tensors(node: Node) -> Backward:

@@ -51,7 +51,8 @@ class Node:
     numbers, in order; `_parents` has the nodes among these, and None for the others; both are None once the graph was
     released. `_options` are the rule's options. `_code` and `_instruction` are the place in the user's source.
 
-    Leaves alone have `_lent` (None as long as nobody else can write into the array) and `_origin`.
+    Leaves alone have `_lent` (None as long as nobody else can write into the array) and `_origin`. What was given
+    numbers, `t[key] = v`, alone has `_earlier`: what it was before.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Node:
         "_backward",
         "_code",
         "_data",
+        "_earlier",
         "_hooks",
         "_inputs",
         "_instruction",
@@ -76,6 +78,7 @@ class Node:
     _backward: Any  # a Backward; None for a leaf and once the graph was released
     _code: CodeType | None
     _data: Any  # an array; a scalar is what NumPy gives for results of no axes
+    _earlier: "weakref.ref[Node]"  # the graph holds it, if it's needed
     _hooks: list[Hook] | None
     _inputs: tuple[Any, ...] | None
     _instruction: int

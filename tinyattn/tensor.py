@@ -11,6 +11,7 @@ released; `_options`, the rule's keyword options.
 import difflib
 import functools
 import math
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final, ParamSpec
 
@@ -354,9 +355,9 @@ class Tensor(Node):
     def __setitem__(self, key: Any, value: Any) -> None:
         """Make this Tensor one in which the value stands at the places that a key selects, and differentiate that.
 
-        What was computed from it before can't be walked back any more (`GradientError`). Nothing is overwritten: each
-        assignment copies the array. Raises `GradientError` for a leaf that requires a gradient, which would be lost;
-        `ValueError` for a key that names a place twice.
+        What was computed from it before has the gradients of before. Nothing is overwritten: each assignment copies the
+        array. Raises `GradientError` for a leaf that requires a gradient, and would be a leaf no longer; `ValueError`
+        for a key that names a place twice.
         """
         if self._rule is None and self._requires_grad:
             raise GradientError(
@@ -365,8 +366,12 @@ class Tensor(Node):
             )
         before = leaf(Tensor, None)
         before._become(self)
+        assigned = _assigned(before, _plain_key(key), value)
         before._hooks, self._hooks = self._hooks, None
-        self._become(_assigned(before, _plain_key(key), value))
+        for user in _users(self, value):
+            engine.replace_input(user, self, before)
+        self._become(assigned)
+        self._earlier = weakref.ref(before)
 
     def _become(self, other: "Tensor") -> None:
         """Take over what another Tensor is, and how it was made; not its name."""
@@ -431,6 +436,20 @@ def _array(data: Any, dtype: Any) -> Any:
 def _check_float(array: Array) -> None:
     if array.dtype not in FLOATS:
         raise TypeError(f"requires_grad: gradients need float32 or float64; got {array.dtype}. Is dtype=float missing?")
+
+
+def _users(x: Tensor, result: Any) -> "Iterator[Node]":
+    """The nodes that use x, among those from which a result was made."""
+    stack = [result] if isinstance(result, Node) and result._age > x._age else []
+    seen = set(stack)
+    while stack:
+        node = stack.pop()
+        parents = {y for y in node._parents or () if y is not None}
+        if x in parents:
+            yield node
+        fresh = {y for y in parents if y._age > x._age} - seen
+        seen |= fresh
+        stack += fresh
 
 
 def _assigned(x: Tensor, key: Any, value: Any) -> Tensor:

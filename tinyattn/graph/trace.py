@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyattn.engine import GradientError
+from tinyattn.engine import GradientError, as_it_was
 from tinyattn.graph.nodes import Node, Rows
 from tinyattn.rules.registry import parameters
 from tinyattn.tensor import Tensor
@@ -67,6 +67,9 @@ def _inputs(x: Tensor) -> tuple[Any, ...]:
             f"graph: the graph behind this tensor was released by an earlier backward (at {x._rule.__name__}). "
             "Draw it before backward(), or pass retain_graph=True to that one to see gradients too"
         )
+    for y in x._inputs:
+        if isinstance(y, Tensor) and y._age > x._age:  # it was assigned to since
+            as_it_was(y, x)
     return x._inputs
 
 
