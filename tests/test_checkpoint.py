@@ -144,3 +144,17 @@ def test_what_cannot_be_checkpointed():
         ta.checkpoint(ta.tensor(1.0))
     with pytest.raises(TypeError, match="checkpoint: outputs must have one dtype; got float64, float32"):
         ta.checkpoint(lambda x: (x * 1.0, x.astype(np.float32)))(ta.tensor([1.0], requires_grad=True))
+
+
+def test_a_hook_inside_a_checkpoint_sees_one_gradient_at_a_time():
+    """Also where a Jacobian's rows would go back together."""
+    seen = []
+
+    def hooked(x):
+        y = x * x
+        y.register_hook(lambda gradient: seen.append(gradient.tolist()))
+        return y * 3.0
+
+    jacobian = ta.jacobian(ta.checkpoint(hooked))([1.0, 2.0])
+    assert jacobian.tolist() == [[6.0, 0.0], [0.0, 12.0]]
+    assert seen == [[3.0, 0.0], [0.0, 3.0]]

@@ -461,6 +461,8 @@ def hooked(node: Node, hook: Hook) -> Callable[[], None]:
 def _heard(node: Node, d_output: Array) -> Array:
     """The gradient after the node's hooks have seen it; each may give another in its place."""
     assert node._hooks is not None
+    if not (isinstance(d_output, Node) or hasattr(d_output, "tobytes")):  # many gradients at once, see rows.py
+        raise TypeError(f"hook: a hook sees one gradient at a time; got {type(d_output).__name__}")
     for hook in tuple(node._hooks):
         given = hook(d_output if isinstance(d_output, Node) else leaf(type(node), d_output))
         if given is None:
