@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tinyattn import cli
-from tinyattn.gallery import SAMPLES
+from tinyattn.gallery import FAULTS, SAMPLES
 from tinyattn.rules.registry import RULES
 
 ROOT = Path(__file__).parent.parent
@@ -79,9 +79,9 @@ def test_a_wrong_rule_fails_and_is_shown(run, plant):
     status, out, err = run("gradcheck", "exp", "softmax")
     assert (status, err) == (1, "")
     _, exp, softmax = (line.split() for line in out.splitlines()[:3])
-    assert softmax[-1] == "FAILED"
+    assert softmax[-2:] == ["FAILED:", "factor"]
     assert float(softmax[2]) == pytest.approx(0.001, rel=0.1)
-    assert exp[-1] != "FAILED"
+    assert not any("FAILED" in cell for cell in exp)
     assert "2 rules: 1 FAILED" in out
     assert "WRONG" in out  # the report, with the numbers of both sides
 
@@ -91,7 +91,9 @@ def test_json(run):
     told = json.loads(out)
     assert (status, told["seed"], told["ok"]) == (0, 3, True)
     softmax, exp = told["rules"]
-    assert list(softmax) == ["rule", "samples", "error_numeric", "error_complex", "error_tape", "ok"]
+    errors = ["error_numeric", "error_complex", "error_tape", "error_second"]
+    assert list(softmax) == ["rule", "samples", *errors, "ok", "failed"]
+    assert (softmax["error_second"], softmax["failed"]) == (None, [])
     assert (softmax["rule"], softmax["ok"]) == ("softmax", True)
     assert 0 < softmax["error_numeric"] < 1e-6
     assert exp["error_tape"] is None
@@ -103,6 +105,50 @@ def test_json_of_a_failure_is_json_too(run, plant):
     told = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert (status, told["ok"], told["rules"][0]["ok"]) == (1, False, False)
     assert told["rules"][0]["error_numeric"] is None
+    assert told["rules"][0]["failed"][0]["wrong"]["guess"]["kind"] == "nan"
+
+
+def test_second_derivatives_have_a_column(run):
+    status, out, _ = run("gradcheck", "--second-order", "tanh", "softmax")
+    assert status == 0
+    assert out.splitlines()[0].endswith("tape  second order")
+    assert 0 < float(rows(out)["softmax"][-1]) < 1e-6
+    (rule,) = json.loads(run("gradcheck", "--second-order", "tanh", "--json")[1])["rules"]
+    assert 0 < rule["error_second"] < 1e-6
+
+
+def test_a_sweep(run, tmp_path):
+    status, out, err = run("gradcheck", "--sweep", "softmax")
+    assert (status, err) == (0, "")
+    assert out.startswith("softmax, last axis: relative error (down), by step (across)\n")
+    assert run("gradcheck", "softmax", "--sweep", "-o", str(tmp_path / "sweep.csv")) == (0, out, "")
+    assert (tmp_path / "sweep.csv").read_text().startswith("step,central differences,extrapolated,complex step\n0.5,")
+    told = json.loads(run("gradcheck", "--sweep", "softmax", "--json")[1])
+    assert list(told) == ["subject", "steps", "errors", "best"]
+
+
+def test_faults_are_listed(run):
+    status, out, err = run("faults")
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) == len(FAULTS)
+    assert lines[0].split()[:3] == ["1", "softmax_without_row_sum", "The"]
+    told = json.loads(run("faults", "--json")[1])
+    assert [fault["name"] for fault in told] == list(FAULTS)
+    assert told[0] == {
+        "name": "softmax_without_row_sum",
+        "rule": "softmax",
+        "mistake": "The row sum of (softmax.3) is dropped.",
+    }
+
+
+def test_a_fault_is_handed_out_by_name_or_number(run):
+    exercise, solution = FAULTS["softmax_without_row_sum"].exercise(), FAULTS["softmax_without_row_sum"].solution()
+    for fault in ("softmax_without_row_sum", "1"):
+        assert run("faults", fault) == run("faults", fault, "--exercise") == (0, exercise + "\n", "")
+        assert run("faults", fault, "--solution") == (0, solution + "\n", "")
+    assert json.loads(run("faults", "1", "--json")[1]) == {"rule": "softmax", "exercise": exercise}
+    assert json.loads(run("faults", "1", "--json", "--solution")[1]) == {"rule": "softmax", "solution": solution}
 
 
 def test_a_seed_gives_the_same_table_and_another_seed_another(run):
@@ -119,9 +165,35 @@ def test_a_seed_gives_the_same_table_and_another_seed_another(run):
         (("gradcheck", "sofmax"), "tinyattn gradcheck: there is no rule 'sofmax'; did you mean 'softmax'?\n"),
         (("gradcheck", "zzz"), "tinyattn gradcheck: there is no rule 'zzz'; `tinyattn gradcheck` lists them all\n"),
         (("gradcheck", "exp", ""), "tinyattn gradcheck: there is no rule ''; `tinyattn gradcheck` lists them all\n"),
+        (("gradcheck", "--sweep"), "tinyattn gradcheck: --sweep needs one RULE; got 0\n"),
+        (("gradcheck", "--sweep", "exp", "sin"), "tinyattn gradcheck: --sweep needs one RULE; got 2\n"),
+        (("gradcheck", "exp", "-o", "x.png"), "tinyattn gradcheck: -o saves a sweep; add --sweep\n"),
+        (
+            ("gradcheck", "--sweep", "exp", "-o", "x.txt"),
+            "tinyattn gradcheck: sweep: the file's name must end with one of .csv, .json, .png, .svg, .pdf;"
+            " got 'x.txt'\n",
+        ),
+        (
+            ("gradcheck", "--sweep", "exp", "-o", "/nowhere/x.csv"),
+            "tinyattn gradcheck: can't write '/nowhere/x.csv': No such file or directory\n",
+        ),
+        (
+            ("gradcheck", "--sweep", "sign"),
+            "tinyattn gradcheck: sweep: sign, a matrix has gradient 0, or NaN, so that no relative error can be told\n",
+        ),
+        (
+            ("faults", "softmax_zer"),
+            "tinyattn faults: there is no fault 'softmax_zer'; did you mean 'softmax_zero'?\n",
+        ),
+        (("faults", "?"), "tinyattn faults: there is no fault '?'; `tinyattn faults` lists them all\n"),
+        (("faults", "0"), f"tinyattn faults: numbers go from 1 to {len(FAULTS)}; got 0\n"),
+        (
+            ("faults", "--exercise"),
+            "tinyattn faults: which one? Give its name or its number; `tinyattn faults` lists them\n",
+        ),
     ],
 )
-def test_an_unknown_rule_is_answered_with_one_line(run, arguments, told):
+def test_what_is_unknown_or_cannot_be_done_is_answered_with_one_line(run, arguments, told):
     assert run(*arguments) == (2, "", told)
 
 
@@ -132,6 +204,7 @@ def test_an_unknown_rule_is_answered_with_one_line(run, arguments, told):
         (("gradcheck", "--seed", "two"), "got 'two'"),
         (("gradchek",), "invalid choice: 'gradchek'"),
         (("--nonsense",), "--nonsense"),
+        (("faults", "1", "--exercise", "--solution"), "argument --solution: not allowed with argument --exercise"),
         (("gradcheck", "--seed", "9" * 5000), "a seed has 60 digits at most; got 5000 (see --help)\n"),
     ],
 )
@@ -183,7 +256,7 @@ def test_ctrl_c_ends_quietly(run, monkeypatch):
 
 @pytest.mark.parametrize("typed", ["\x1b[31mred\x07\r\n\u202e", "\udc80", "long" * 1000, "x " * 3000])
 @pytest.mark.parametrize(
-    "arguments", [("gradcheck",), (), ("--",), ("gradcheck", "--seed"), ("gradcheck", "exp", "--")]
+    "arguments", [("gradcheck",), (), ("--",), ("gradcheck", "--seed"), ("gradcheck", "exp", "--"), ("faults",)]
 )
 def test_what_was_typed_does_the_terminal_no_harm(run, arguments, typed):
     for word in (typed, f"-{typed}", f"--{typed}"):
@@ -223,7 +296,7 @@ def test_a_closed_standard_output_is_told_in_one_line():
     assert (done.returncode, done.stdout) == (2, "")
 
 
-@pytest.mark.parametrize("arguments", [["gradcheck"], ["--help"]])
+@pytest.mark.parametrize("arguments", [["gradcheck"], ["faults"], ["gradcheck", "--sweep", "exp"], ["--help"]])
 def test_a_closed_pipe_ends_quietly(arguments):
     reader, writer = os.pipe()
     os.close(reader)

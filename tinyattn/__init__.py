@@ -96,7 +96,8 @@ from tinyattn.functions import (
     var,
     where,
 )
-from tinyattn.gradcheck import Report, gradcheck
+from tinyattn.gallery import FAULTS as faults
+from tinyattn.gradcheck import Report, Sweep, gradcheck, step_sweep
 from tinyattn.graph import Graph, graph
 from tinyattn.study import Comparison, side_by_side
 from tinyattn.tensor import Tensor, tensor
@@ -107,6 +108,7 @@ __all__ = [
     "GradientError",
     "Graph",
     "Report",
+    "Sweep",
     "Tensor",
     "absolute",
     "add",
@@ -133,6 +135,7 @@ __all__ = [
     "exp2",
     "expand_dims",
     "expm1",
+    "faults",
     "flip",
     "gelu",
     "grad",
@@ -190,6 +193,7 @@ __all__ = [
     "squeeze",
     "stack",
     "std",
+    "step_sweep",
     "subtract",
     "sum",
     "swapaxes",

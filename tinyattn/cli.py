@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import difflib
 import json
-import math
 import os
 import re
 import sys
@@ -18,8 +17,8 @@ from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
-from tinyattn.gallery import SAMPLES
-from tinyattn.gradcheck import RuleCheck, check_rule
+from tinyattn.gallery import FAULTS, SAMPLES, Fault
+from tinyattn.gradcheck import RuleCheck, check_rule, sweep_rule
 
 
 class UsageError(Exception):
@@ -91,7 +90,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     if options.version:
         print(f"tinyattn {_version()}")
     elif options.command == "gradcheck":
-        return _gradcheck(options.rules, seed=options.seed, as_json=options.json)
+        return _gradcheck(options)
+    elif options.command == "faults":
+        _faults(options)
     else:
         parser.print_help()
     return 0
@@ -113,8 +114,21 @@ def _parser() -> argparse.ArgumentParser:
         "apply. Exit status 1 if a rule fails.",
     )
     gradcheck.add_argument("rules", nargs="*", metavar="RULE", help="the rules to check (default: all)")
+    gradcheck.add_argument("--second-order", action="store_true", help="check second derivatives too")
+    gradcheck.add_argument(
+        "--sweep", action="store_true", help="show how the error of one RULE depends on the step of the differences"
+    )
+    gradcheck.add_argument("-o", "--output", metavar="FILE", help="save the sweep: .png, .svg, .pdf, .csv or .json")
     gradcheck.add_argument("--json", action="store_true", help="print JSON instead of a table")
     gradcheck.add_argument("--seed", type=_seed, default=0, help="seed of the random numbers (default: 0)")
+
+    about = "list wrong backwards, as people write them, or hand one out as an exercise"
+    faults = commands.add_parser("faults", help=about, description=f"{about.capitalize()}.")
+    faults.add_argument("fault", nargs="?", metavar="FAULT", help="its name, or its number in the list")
+    shown = faults.add_mutually_exclusive_group()
+    shown.add_argument("--exercise", action="store_true", help="code that doesn't give the mistake away (default)")
+    shown.add_argument("--solution", action="store_true", help="the mistake, and the code as it should be")
+    faults.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser
 
 
@@ -138,34 +152,59 @@ def _version() -> str:
 # ---------------------------------------------------------------------------------------------------- gradcheck
 
 
-def _gradcheck(names: Sequence[str], *, seed: int, as_json: bool) -> int:
-    for name in names:
+def _gradcheck(options: argparse.Namespace) -> int:
+    for name in options.rules:
         if name not in SAMPLES:
             near = difflib.get_close_matches(name, SAMPLES, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "`tinyattn gradcheck` lists them all"
             raise UsageError(f"gradcheck: there is no rule {name!r}; {hint}")
+    if options.sweep or options.output is not None:
+        return _sweep(options)
     # Each rule has random numbers of its own, and so the same row in every table.
-    checks = [check_rule(name, rng=np.random.default_rng(seed)) for name in names or sorted(SAMPLES)]
+    checks = [
+        check_rule(name, rng=np.random.default_rng(options.seed), second_order=options.second_order)
+        for name in options.rules or sorted(SAMPLES)
+    ]
     failed = [check for check in checks if not check.ok]
-    if as_json:
-        told = {"seed": seed, "ok": not failed, "rules": [_as_json(check) for check in checks]}
+    if options.json:
+        told = {"seed": options.seed, "ok": not failed, "rules": [check.to_dict() for check in checks]}
         print(json.dumps(told, indent=2, allow_nan=False))
     else:
-        print("\n".join(_table(checks)))
+        print("\n".join(_table(checks, second_order=options.second_order)))
         print(_plural(len(checks)) + ": " + (f"{len(failed)} FAILED" if failed else "all gradients agree"))
         for check in failed:
             print(f"\n{check}")
     return 1 if failed else 0
 
 
-def _table(checks: Sequence[RuleCheck]) -> list[str]:
+def _sweep(options: argparse.Namespace) -> int:
+    if not options.sweep:
+        raise UsageError("gradcheck: -o saves a sweep; add --sweep")
+    if len(options.rules) != 1:
+        raise UsageError(f"gradcheck: --sweep needs one RULE; got {len(options.rules)}")
+    try:
+        sweep = sweep_rule(options.rules[0], rng=np.random.default_rng(options.seed))
+        if options.output is not None:
+            sweep.save(options.output)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"gradcheck: {error}") from error
+    except OSError as error:
+        raise UsageError(f"gradcheck: can't write {options.output!r}: {error.strerror or error}") from error
+    print(json.dumps(sweep.to_dict(), indent=2, allow_nan=False) if options.json else sweep)
+    return 0
+
+
+def _table(checks: Sequence[RuleCheck], *, second_order: bool) -> list[str]:
     """A line for each rule; the titles name what its backward was compared with."""
     width = max(len(check.rule) for check in checks)
-    lines = [f"{'rule':<{width}}  samples  differences  complex step     tape"]
+    last = "  second order" if second_order else ""
+    lines = [f"{'rule':<{width}}  samples  differences  complex step     tape{last}"]
     for check in checks:
         numeric, by_complex, tape = map(_error, (check.error_numeric, check.error_complex, check.error_tape))
-        verdict = "" if check.ok else "  FAILED"
-        lines.append(f"{check.rule:<{width}}  {check.samples:>7}  {numeric:>11}  {by_complex:>12}  {tape:>7}{verdict}")
+        second = f"  {_error(check.error_second):>12}" if second_order else ""
+        told = f"  FAILED{': ' + check.guess.kind if check.guess else ''}"
+        row = f"{check.rule:<{width}}  {check.samples:>7}  {numeric:>11}  {by_complex:>12}  {tape:>7}{second}"
+        lines.append(row + ("" if check.ok else told))
     return lines
 
 
@@ -173,21 +212,46 @@ def _error(error: float | None) -> str:
     return "-" if error is None else "0" if error == 0 else f"{error:.1e}"
 
 
-def _as_json(check: RuleCheck) -> dict[str, Any]:
-    return {
-        "rule": check.rule,
-        "samples": check.samples,
-        "error_numeric": _finite(check.error_numeric),
-        "error_complex": _finite(check.error_complex),
-        "error_tape": _finite(check.error_tape),
-        "ok": check.ok,
-    }
-
-
-def _finite(error: float | None) -> float | None:
-    """The error where it is a number: JSON has no NaN and no infinity. (Where they turn up, `ok` is false.)"""
-    return error if error is not None and math.isfinite(error) else None
-
-
 def _plural(count: int) -> str:
     return f"{count} rule{'s' * (count != 1)}"
+
+
+# ---------------------------------------------------------------------------------------------------- faults
+
+
+def _faults(options: argparse.Namespace) -> None:
+    if options.fault is None:
+        if options.exercise or options.solution:
+            raise UsageError("faults: which one? Give its name or its number; `tinyattn faults` lists them")
+        print(json.dumps(list(map(_told, FAULTS.values())), indent=2) if options.json else "\n".join(_listed()))
+        return
+    fault = _fault(options.fault)
+    text = fault.solution() if options.solution else fault.exercise()
+    if options.json:
+        kind = "solution" if options.solution else "exercise"
+        print(json.dumps({"rule": fault.rule, kind: text}, indent=2))
+    else:
+        print(text)
+
+
+def _fault(wanted: str) -> Fault:
+    names = list(FAULTS)
+    if wanted.isdecimal():
+        if len(wanted) > 9 or not 1 <= int(wanted) <= len(names):
+            raise UsageError(f"faults: numbers go from 1 to {len(names)}; got {wanted}")
+        return FAULTS[names[int(wanted) - 1]]
+    if wanted not in FAULTS:
+        near = difflib.get_close_matches(wanted, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "`tinyattn faults` lists them all"
+        raise UsageError(f"faults: there is no fault {wanted!r}; {hint}")
+    return FAULTS[wanted]
+
+
+def _listed() -> list[str]:
+    """A line for each fault: its number, its name, the mistake."""
+    width = max(map(len, FAULTS))
+    return [f"{k:>3}  {fault.name:<{width}}  {fault.mistake}" for k, fault in enumerate(FAULTS.values(), 1)]
+
+
+def _told(fault: Fault) -> dict[str, str]:
+    return {"name": fault.name, "rule": fault.rule, "mistake": fault.mistake}

@@ -315,6 +315,21 @@ def test_what_comes_after_an_array_of_the_wrong_shape_is_still_judged():
     assert [row.name for row in found.rows if row.status != "agrees"] == ["d_weights"]
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_mistake_is_as_wrong_at_every_scale(scale):
+    def hand(factor):
+        def of(d_output, s):
+            gradients = by_hand.attention_backward(d_output, s)
+            return gradients | {"d_scores": factor * gradients["d_scores"]}
+
+        return of
+
+    given = {"query": draw(3, 5), "key": draw(7, 5), "value": scale * draw(7, 11)}
+    assert side_by_side("attention", hand=hand(1 + 1e-7), **given)
+    row = side_by_side("attention", hand=hand(1 + 1e-5), **given).first
+    assert (row.name, row.status, row.note) == ("d_scores", "WRONG", "1.00001 times what it should be")
+
+
 def test_two_mistakes_are_two_and_what_follows_from_them_is_none():
     def hand(d_output, s):
         return backward_of_attention(

@@ -11,7 +11,7 @@ import numpy as np
 from tinyattn.study import steps
 from tinyattn.study.comparison import AGREES, DISPUTED, FOLLOWS, HAND, NOT_GIVEN, NUMBERS, TAPE, WRONG, Comparison, Row
 from tinyattn.study.steps import Made, Study, near
-from tinyattn.study.witnesses import by_differences, by_tape, one_step_back
+from tinyattn.study.witnesses import STEP, by_differences, by_tape, one_step_back
 
 Vector: TypeAlias = "np.ndarray[Any, Any]"
 Hand: TypeAlias = Callable[[Vector, dict[str, Any]], Mapping[str, Any]]
@@ -47,11 +47,14 @@ def side_by_side(
     that of `tinyattn.by_hand.attention`.
 
     The tape is that of the smaller rules of which the rest of the computation is made, as a function of the
-    intermediate; the numbers are its central differences. `d_output` is random unless given. Numbers agree where
-    |a − b| ≤ atol + rtol max(|a|, |b|). The result is false where they don't, or where all gradients are zero, so that
-    nothing was seen. It names the first gradient of the backward pass that is wrong, with head and index; later ones
-    that are off only because they are made of it are said to follow. (`d_weights` isn't compared where a key is hidden:
-    the weight there is zero, whatever the score.)
+    intermediate; the numbers are its central differences, of an array of more than 1000 numbers at as many places,
+    drawn from `rng`. `d_output` is random unless given. Numbers agree where |a − b| ≤ atol m + rtol max(|a|, |b|) + r,
+    m being the largest of that gradient, and r the round-off of differences.
+
+    The result is false where they don't, or where all gradients are zero, so that nothing was seen. It names the first
+    gradient of the backward pass that is wrong, with head and index; later ones that are off only because they are made
+    of it are said to follow. (`d_weights` isn't compared where a key is hidden: the weight there is zero, whatever the
+    score.)
 
     Raises `TypeError` and `ValueError` for inputs that don't fit, and for a hand that returns anything but gradients by
     name. What the hand itself raises goes through.
@@ -76,7 +79,7 @@ def side_by_side(
     trial = _Trial(parts, made, cotangent, rng, rtol, atol)
     rows = tuple(_rows(trial, given))
     ends = [row for row in rows if row.name.removeprefix("d_") not in parts.steps]
-    seen = any((abs(row.tape) > atol).any() for row in ends)
+    seen = any((abs(row.tape) > trial.noise).any() for row in ends)
     return Comparison(study, rows, None if seen else "all gradients are zero, so that nothing was seen")
 
 
@@ -92,11 +95,18 @@ class _Trial(NamedTuple):
 
     def differ(self, a: Vector, b: Vector, error: Vector) -> bool:
         """Whether two arrays, that far apart, differ anywhere by more than round-off. NaN differs from everything."""
-        allowed = self.atol + self.rtol * np.fmax(abs(a), abs(b))
+        largest = np.max(abs(b), initial=0.0, where=np.isfinite(b))
+        allowed = self.atol * largest + self.rtol * np.fmax(abs(a), abs(b)) + self.noise
         return not bool(((error == 0) | (np.isfinite(error) & (error <= allowed))).all())
 
     def same(self, a: Vector, b: Vector) -> bool:
         return a.shape == b.shape and not self.differ(a, b, _difference(a, b))
+
+    @property
+    def noise(self) -> float:
+        """How far differences may be off: the round-off of Σ c · output, over the step."""
+        eps = float(np.finfo(np.float64).eps)
+        return 8 * eps * float(abs(self.cotangent * self.made[self.study.output]).sum()) / STEP
 
 
 def _rows(trial: _Trial, given: Mapping[str, Vector]) -> Iterator[Row]:

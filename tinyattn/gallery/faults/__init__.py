@@ -1,0 +1,20 @@
+"""Planted faults: rules whose forward is right and whose backward is wrong, as people really write them.
+
+Every one must be caught by the checker. Each stands here as a wrong backward, under the forward that it belongs to; its
+docstring tells the mistake.
+
+    FAULTS["softmax_without_row_sum"]      → a Fault: the rule that it should be, the mistake, the function
+    print(FAULTS)                          lists them
+    print(FAULTS.random(rng).exercise())   hands one out
+"""
+
+# The order in which they are imported is that in which they are listed.
+from tinyattn.gallery.faults import softmax  # isort: skip
+from tinyattn.gallery.faults import losses  # isort: skip
+from tinyattn.gallery.faults import normalization  # isort: skip
+from tinyattn.gallery.faults import attention  # isort: skip
+from tinyattn.gallery.faults import multi_head  # isort: skip
+from tinyattn.gallery.faults import others  # isort: skip
+from tinyattn.gallery.faults.exhibit import FAULTS, Fault, Faults
+
+__all__ = ["FAULTS", "Fault", "Faults", "attention", "losses", "multi_head", "normalization", "others", "softmax"]
