@@ -33,8 +33,7 @@ lint: $(VENV)/.test  ## check style (ruff) and types (mypy, strict)
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-# PyTorch's own index has a build of it for processors alone, a tenth of the size of the other.
-bench: export PIP_EXTRA_INDEX_URL ?= https://download.pytorch.org/whl/cpu
+# PyTorch brings gigabytes for GPUs along. PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench doesn't.
 bench: $(VENV)/.bench  ## time tinyattn beside its peers (downloads them, PyTorch too)
 	$(RUN) -m benchmarks.overhead $(ARGS)
 

@@ -100,8 +100,13 @@ def is_rule(name: str, value: Any) -> bool:
 
 def entry(name: str, value: Any) -> Entry:
     """A name, and where it comes from: a rule from its own module, whatever function makes it public."""
-    source = RULES.get(name.rpartition(".")[2]) or inspect.unwrap(value)
+    source = RULES.get(name.rpartition(".")[2]) or inspect.unwrap(described_by(value))
     return Entry(name, value, AT_HOME.get(name, source.__module__), inspect.getsourcelines(source)[1])
+
+
+def described_by(value: Any) -> Any:
+    """What tells of it: itself, if it's a function or a class; else the class that it is one of."""
+    return value if inspect.isroutine(value) or inspect.isclass(value) else type(value)
 
 
 def families() -> Iterator[tuple[Family, list[Entry]]]:
@@ -149,11 +154,12 @@ def section(family: Family, members: list[Entry]) -> Iterator[str]:
 def written(e: Entry) -> Iterator[str]:
     """A name: what it takes, what it means, and, of a class, its methods and properties."""
     yield f"### `{e.name}{signature(e.value, is_rule(e.name.rpartition('.')[2], e.value))}`\n"
-    yield from described(e.name, e.value)
-    if inspect.isclass(e.value) and not issubclass(e.value, BaseException):
-        if vars(e.value).get("__init__") and e.value.__init__.__doc__:
-            yield from described(e.name, e.value.__init__)
-        for name, member in methods(e.value):
+    teller = described_by(e.value)
+    yield from described(e.name, teller)
+    if inspect.isclass(teller) and not issubclass(teller, BaseException):
+        if teller is e.value and vars(teller).get("__init__") and teller.__init__.__doc__:
+            yield from described(e.name, teller.__init__)
+        for name, member in methods(teller):
             if isinstance(member, property):
                 yield f"#### `.{name}`\n"
             else:
@@ -177,7 +183,7 @@ def methods(owner: type) -> Iterator[tuple[str, Any]]:
 
 def signature(value: Any, lifted: bool = False, *, method: bool = False) -> str:
     """What it takes, without types; a sequence of arrays, which a rule calls `*arrays`, as users pass it: as one."""
-    if inspect.isclass(value) and issubclass(value, BaseException):
+    if described_by(value) is not value or (inspect.isclass(value) and issubclass(value, BaseException)):
         return ""
     shown = []
     for p in list(inspect.signature(value).parameters.values())[method:]:

@@ -45,6 +45,7 @@ def test_what_a_name_takes(script):
     assert "dtype=np.float32" in script.signature(ta.nn.Linear)
     assert "activation=ta.gelu, norm=ta.nn.LayerNorm" in script.signature(ta.nn.TransformerBlock)
     assert script.signature(ta.GradientError) == ""
+    assert script.signature(ta.faults) == ""  # neither function nor class: its class tells of it
     assert " at 0x" not in script.page()
 
 
