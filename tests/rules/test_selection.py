@@ -194,6 +194,10 @@ def test_equal_numbers_keep_their_order_and_nan_comes_last():
     output, backward = rules.sort(np.array([[2.0, np.nan, 1.0, 2.0, 1.0]]), kind="heapsort")
     np.testing.assert_array_equal(output, [[1.0, 1.0, 2.0, 2.0, np.nan]])
     assert backward(np.array([[1.0, 2.0, 3.0, 4.0, 5.0]]))[0].tolist() == [[3.0, 5.0, 1.0, 4.0, 2.0]]
+    many = np.arange(999) % 2  # few enough are in order by chance
+    d_x = rules.sort(many.astype(float), kind="quicksort")[1](np.arange(999.0))[0]
+    assert d_x[::2].tolist() == list(range(500))
+    assert d_x[1::2].tolist() == list(range(500, 999))
 
 
 def test_indices_that_are_not_places():
