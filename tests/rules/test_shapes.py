@@ -25,6 +25,7 @@ X = np.arange(30.0).reshape(2, 3, 5)
         (rules.roll, {"shift": 37}),
         (rules.roll, {"shift": -2, "axis": -1}),
         (rules.roll, {"shift": (1, 4), "axis": (2, 0)}),
+        (rules.roll, {"shift": [1, 4], "axis": [2, 0]}),
         (rules.roll, {"shift": 1, "axis": (0, 1)}),
         (rules.pad, {"pad_width": 2}),
         (rules.pad, {"pad_width": (1, 0)}),

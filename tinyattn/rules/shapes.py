@@ -214,7 +214,7 @@ def roll(x: Array, shift: Shape, axis: Axis = None) -> Result:
     """
 
     def backward(d_output: Array) -> Gradients:
-        return (np.roll(d_output, tuple(-n for n in shift) if isinstance(shift, tuple) else -shift, axis),)
+        return (np.roll(d_output, tuple(-n for n in shift) if isinstance(shift, tuple | list) else -shift, axis),)
 
     return np.roll(x, shift, axis), backward
 
