@@ -29,6 +29,7 @@ FLOORS = {
     "derivatives": 1,
     "rows": 1,
     "structures": 1,
+    "explain": 2,
     "gradcheck": 2,
     "gallery": 2,
     "nn": 2,

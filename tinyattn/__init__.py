@@ -13,6 +13,7 @@ from tinyattn import linalg, nn, optim
 from tinyattn.checkpoint import checkpoint
 from tinyattn.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from tinyattn.engine import GradientError, no_grad
+from tinyattn.explain import Explanation, explain_gradient
 from tinyattn.functions import (
     absolute,
     add,
@@ -105,6 +106,7 @@ from tinyattn.watch import detect_anomaly
 
 __all__ = [
     "Comparison",
+    "Explanation",
     "GradientError",
     "Graph",
     "Report",
@@ -134,6 +136,7 @@ __all__ = [
     "exp",
     "exp2",
     "expand_dims",
+    "explain_gradient",
     "expm1",
     "faults",
     "flip",

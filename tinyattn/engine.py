@@ -178,6 +178,9 @@ def _off_the_graph(
         node = severed(kind, output, "constant" if recorded else "no_grad", rule.__name__, parents)
     else:
         node = leaf(kind, output)
+        for x in parents:
+            if x is not None and x._origin is not None:  # what is made of what was cut off was cut off there, too
+                node._origin, node._code, node._instruction = x._origin, x._code, x._instruction
     if getattr(output, "base", None) is not None:  # a view of something that may be written into
         node._lent = SHARED
     return node
@@ -343,7 +346,7 @@ def walk(
     """
     wanted = frozenset(targets)
     oldest = min((target._age for target in targets), default=-1)  # what is older can't depend on a target
-    order = _youngest_last(root, oldest)
+    order = youngest_last(root, oldest)
     sums = {root: cotangent}  # node → the sum of what its users sent, complete when its turn comes
     found: dict[Node, Array] = {}
     watched = mode.get() & WATCHED
@@ -367,7 +370,7 @@ def walk(
                     if not isinstance(gradients, Node):
                         raise _broken_word(node, gradients)
                     # The node's graph was computed again (see checkpoint.py), and is walked in its place.
-                    order += _youngest_last(gradients, node._age + 1)
+                    order += youngest_last(gradients, node._age + 1)
                     sums[gradients] = d_output
                     gradients = ()
                 elif watched:
@@ -376,14 +379,14 @@ def walk(
                 for x, gradient in zip(parents, gradients):  # noqa: B905
                     if x is not None and gradient is not None and x._requires_grad and x._age >= oldest:
                         if not type(gradient) is type(x._data) is _float64:
-                            gradient = _fit(gradient, x, node)
+                            gradient = fit(gradient, x, node)
                         sums[x] = sums[x] + gradient if x in sums else gradient  # not +=: rules may share arrays
             if not retain_graph:
                 node._backward = node._inputs = node._parents = None
     return found
 
 
-def _youngest_last(root: Node, oldest: int) -> list[Node]:
+def youngest_last(root: Node, oldest: int) -> list[Node]:
     """What the root was made of and may have a gradient, in the order of birth; nothing that is older than `oldest`.
 
     Raises `GradientError` where a part of the graph was released, or written into after it was used.
@@ -480,7 +483,7 @@ def _heard(node: Node, d_output: Array) -> Array:
     return d_output
 
 
-def _fit(gradient: Array, x: Node, node: Node) -> Array:
+def fit(gradient: Array, x: Node, node: Node) -> Array:
     """The gradient that `node` gives its input `x`, in the shape and the dtype of x."""
     data = x._data
     if not hasattr(gradient, "shape"):
