@@ -4,7 +4,6 @@ from __future__ import annotations  # numpy.random, which they name, is loaded w
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +61,7 @@ def gradcheck(
         return Report(case.subject, (), problem)
     report = hear(case, rng)
     if second_order:
-        report = replace(report, second=_hear_second(second_of_function(recorder, case, rng), rng))
+        report = report._replace(second=_hear_second(second_of_function(recorder, case, rng), rng))
     if locate or (locate is None and not report):
         report = _located(report, recorder, precision, rng)
     return report
@@ -94,7 +93,7 @@ def check_rule(
         case = rule_case(function, sample, precision, rng)
         report = hear(with_tape(case, function, sample), rng)
         if second_order:
-            report = replace(report, second=_hear_second(second_of_rule(function, sample, case, rng), rng))
+            report = report._replace(second=_hear_second(second_of_rule(function, sample, case, rng), rng))
         reports.append(report)
     return RuleCheck(function.__name__, tuple(reports))
 
@@ -157,7 +156,7 @@ def _hear_second(case: Case, rng: np.random.Generator) -> Report:
     """The report on second derivatives. That all of them are zero is right where the function is linear."""
     report = hear(case, rng)
     if report and all(finding.verdict == "no influence" for finding in report.findings):
-        return replace(report, notes=(*report.notes, "all second derivatives are zero, say all"))
+        return report._replace(notes=(*report.notes, "all second derivatives are zero, say all"))
     return report
 
 
@@ -166,9 +165,9 @@ def _located(report: Report, recorder: Recorder, precision: Precision, rng: np.r
     try:
         place = first_wrong(recorder, precision, rng)
         if place is not None or report:
-            return replace(report, place=place)
+            return report._replace(place=place)
         around = severed(recorder, rng)
     except Exception as error:  # the function was called before; what fails now fails in recording
-        return replace(report, notes=(*report.notes, f"the mistake wasn't located: {type(error).__name__}: {error}"))
+        return report._replace(notes=(*report.notes, f"the mistake wasn't located: {type(error).__name__}: {error}"))
     alone = "each operation on record is right by itself"
-    return replace(report, notes=(*report.notes, f"{alone}; {around}" if around else alone))
+    return report._replace(notes=(*report.notes, f"{alone}; {around}" if around else alone))

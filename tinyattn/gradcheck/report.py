@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from tinyattn.gradcheck.guesses import Guess
@@ -16,8 +15,7 @@ Index: TypeAlias = "tuple[int, ...] | str"  # of a number in an argument; or the
 Verdict: TypeAlias = Literal["ok", "WRONG", "no influence", "vacuous"]
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What the witnesses say of one argument: at the first place where they disagree, or else where they do most.
 
     The verdict is "no influence" where the output doesn't depend on the argument, and all say so; "vacuous" where it
@@ -26,7 +24,7 @@ class Finding:
 
     rule: str  # the function or the rule that was checked
     argument: str
-    index: Index
+    index: Index  # type: ignore[assignment]  # a tuple's method of that name isn't needed
     output: tuple[int, ...] | None  # the number of the output whose derivative it is; None: the random sum of them all
     numbers: dict[str, float]  # witness → the derivative there
     error: float  # the largest between any two at any place, relative
@@ -105,8 +103,7 @@ class Place(NamedTuple):
         return self._asdict() | {"shapes": [list(shape) for shape in self.shapes], "report": self.report.to_dict()}
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """What came of a check: true where all witnesses agree on every argument. Printed, it is a table."""
 
     subject: str
@@ -217,8 +214,7 @@ class Report:
         yield from self.notes
 
 
-@dataclass(frozen=True)
-class RuleCheck:
+class RuleCheck(NamedTuple):
     """What came of checking a rule on its samples; true where all went well."""
 
     rule: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -111,7 +110,8 @@ def hear(case: Case, rng: np.random.Generator, *, directions: int | None = None)
     clues = [_clue(case, i, moves, said) for i, moves, said in heard]
     for k, finding in enumerate(findings):
         if finding.verdict == "WRONG" and not finding.doubtful:
-            findings[k] = replace(finding, guess=guess(clues, k, case.output, case.cotangents[0], case.options))
+            told = guess(clues, k, case.output, case.cotangents[0], case.options)
+            findings[k] = finding._replace(guess=told)
     return Report(case.subject, tuple(findings), None if case.flat else _unseen(findings), notes=tuple(notes))
 
 

@@ -8,13 +8,6 @@ docstring tells the mistake.
     print(FAULTS.random(rng).exercise())   hands one out
 """
 
-# The order in which they are imported is that in which they are listed.
-from tinyattn.gallery.faults import softmax  # isort: skip
-from tinyattn.gallery.faults import losses  # isort: skip
-from tinyattn.gallery.faults import normalization  # isort: skip
-from tinyattn.gallery.faults import attention  # isort: skip
-from tinyattn.gallery.faults import multi_head  # isort: skip
-from tinyattn.gallery.faults import others  # isort: skip
 from tinyattn.gallery.faults.exhibit import FAULTS, Fault, Faults
 
-__all__ = ["FAULTS", "Fault", "Faults", "attention", "losses", "multi_head", "normalization", "others", "softmax"]
+__all__ = ["FAULTS", "Fault", "Faults"]

@@ -5,6 +5,7 @@ from __future__ import annotations  # numpy.random, which they name, is loaded w
 import ast
 import difflib
 import functools
+import importlib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -95,36 +96,33 @@ class Faults(Mapping[str, Fault]):
     'It is zero, which a cotangent of ones takes for right.'
     """
 
-    def __init__(self, faults: dict[str, Fault]) -> None:
-        """A view of a dict."""
-        self._faults = faults
-
     def __getitem__(self, name: str) -> Fault:
-        if name in self._faults:
-            return self._faults[name]
-        near = difflib.get_close_matches(name, self._faults, n=1) if isinstance(name, str) else []
+        faults = _loaded()
+        if name in faults:
+            return faults[name]
+        near = difflib.get_close_matches(name, faults, n=1) if isinstance(name, str) else []
         raise KeyError(f"there is no fault {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._faults)
+        return iter(_loaded())
 
     def __len__(self) -> int:
-        return len(self._faults)
+        return len(_loaded())
 
     def random(self, rng: Rng | int | None = None) -> Fault:
         """Any one of them."""
-        names = list(self._faults)
-        return self._faults[names[int(np.random.default_rng(rng).integers(len(names)))]]
+        names = list(self)
+        return self[names[int(np.random.default_rng(rng).integers(len(names)))]]
 
     def by_rule(self) -> dict[str, list[Fault]]:
         """The rules, each with its faults."""
         found: dict[str, list[Fault]] = {}
-        for fault in self._faults.values():
+        for fault in self.values():
             found.setdefault(fault.rule, []).append(fault)
         return found
 
     def __str__(self) -> str:
-        width = max(map(len, self._faults), default=0)
+        width = max(map(len, self))
         lines = []
         for rule, faults in self.by_rule().items():
             lines += [rule, *(f"  {fault.name:<{width}}  {fault.mistake}" for fault in faults)]
@@ -134,8 +132,17 @@ class Faults(Mapping[str, Fault]):
         return f"<{len(self)} planted faults>"
 
 
+FAULTS = Faults()
+FAMILIES = ("softmax", "losses", "normalization", "attention", "multi_head", "others")  # as they are listed
+
 _faults: dict[str, Fault] = {}
-FAULTS = Faults(_faults)
+
+
+@functools.cache
+def _loaded() -> dict[str, Fault]:
+    """All faults. Their modules are imported when somebody asks for one, and not by whoever imports tinyattn."""
+    modules = [importlib.import_module(f"tinyattn.gallery.faults.{family}").__name__ for family in FAMILIES]
+    return dict(sorted(_faults.items(), key=lambda item: modules.index(item[1].backward.__module__)))
 
 
 def fault(
@@ -150,7 +157,7 @@ def fault(
 
     def register(backward: WrongBackward) -> WrongBackward:
         name = backward.__name__
-        mistake = inspect.getdoc(backward) or ""
+        mistake = backward.__doc__ or ""  # of one line
         _faults[name] = Fault(name, rule, mistake, forward, backward, sampler, right, helpers)
         return backward
 
