@@ -189,3 +189,13 @@ def test_errors():
         rules.binary_cross_entropy_with_logits(scores, scores, np.ones(3))
     with pytest.raises(ValueError, match=f"{name}: reduction must be"):
         rules.binary_cross_entropy_with_logits(scores, scores, reduction="average")
+
+
+@pytest.mark.parametrize("loss", [rules.mse_loss, rules.binary_cross_entropy_with_logits])
+def test_targets_of_whole_numbers_widen_nothing_and_do_not_wrap_around(loss):
+    scores, targets = np.array([-1.5, 0.5, 20.0], np.float32), np.array([1, 0, 1], np.uint8)
+    found, backward = loss(scores, targets)
+    assert found.dtype == backward(np.float32(1.0))[0].dtype == np.float32
+    assert np.isclose(found, loss(scores.astype(float), targets.astype(float))[0])
+    bytes_ = np.array([0, 200], np.uint8)
+    assert loss(bytes_, bytes_[::-1])[0] == loss(bytes_ * 1.0, bytes_[::-1] * 1.0)[0]

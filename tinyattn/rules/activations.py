@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from tinyattn.rules.elementwise import erf
-from tinyattn.rules.registry import Array, Gradients, Result, rule
+from tinyattn.rules.registry import Array, Gradients, Result, floats, rule
 
 
 @rule
@@ -59,7 +59,7 @@ def softplus(x: Array, *, beta: float = 1.0) -> Result:
     """
     if not beta > 0:
         raise ValueError(f"softplus: beta must be positive; got {beta}")
-    scaled = beta * x
+    scaled = beta * floats(x)
     small = np.exp(np.where(scaled > 0, -scaled, scaled))  # e^(−|βx|)
 
     def backward(d_output: Array) -> Gradients:
@@ -79,6 +79,7 @@ def sigmoid(x: Array) -> Result:
     >>> float(sigmoid(0.0)[0])
     0.5
     """
+    x = floats(x)
     small = np.exp(np.where(x > 0, -x, x))  # e^(−|x|): never overflows
     output = np.where(x > 0, 1.0, small) / (1.0 + small)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyattn.rules.activations import sigmoid, softplus
 from tinyattn.rules.reductions import sum, total
-from tinyattn.rules.registry import Array, Gradients, Result, alike, rule
+from tinyattn.rules.registry import Array, Gradients, Result, alike, floats, rule
 from tinyattn.rules.softmax import log_softmax
 
 
@@ -90,8 +90,7 @@ def binary_cross_entropy_with_logits(
         raise ValueError(f"{name}: scores and targets must have one shape; got {scores.shape} and {targets.shape}")
     if pos_weight is not None and not _broadcasts(np.shape(pos_weight), scores.shape):
         raise ValueError(f"{name}: pos_weight must broadcast to {scores.shape}; got {np.shape(pos_weight)}")
-    if targets.dtype.kind in "biu":
-        targets = targets.astype(scores.dtype)
+    scores, targets = _floats(scores, targets)
     weight = 1.0 if pos_weight is None else pos_weight
     of_yes, of_no = softplus(-scores)[0], softplus(scores)[0]  # −log σ(s), −log σ(−s)
     losses = weight * targets * of_yes + (1.0 - targets) * of_no
@@ -120,6 +119,7 @@ def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> Re
     """
     if prediction.shape != target.shape:
         raise ValueError(f"mse_loss: prediction and target must have one shape; got {prediction.shape}, {target.shape}")
+    prediction, target = _floats(prediction, target)
     error = prediction - target
     output, reduce_backward = _reduce("mse_loss", error * error, reduction)
 
@@ -129,6 +129,12 @@ def mse_loss(prediction: Array, target: Array, *, reduction: str = "mean") -> Re
         return d_prediction, -d_prediction
 
     return output, backward
+
+
+def _floats(prediction: Array, target: Array) -> tuple[Array, Array]:
+    """Both as floats; a target of whole numbers is exact in the prediction's dtype, and doesn't widen it."""
+    prediction = floats(prediction)
+    return prediction, target.astype(prediction.dtype) if target.dtype.kind in "biu" else target
 
 
 def _reduce(name: str, losses: Array, reduction: str, n: int | None = None) -> Result:

@@ -5,7 +5,7 @@ from __future__ import annotations  # else every call of a rule would evaluate t
 import numpy as np
 
 from tinyattn.rules.reductions import total
-from tinyattn.rules.registry import Array, Gradients, Result, rule
+from tinyattn.rules.registry import Array, Gradients, Result, floats, rule
 
 
 @rule
@@ -22,6 +22,7 @@ def layer_norm(x: Array, weight: Array = None, bias: Array = None, *, eps: float
     array([-1.,  1.])
     """
     _check("layer_norm", x, weight, bias)
+    x = floats(x)
     centred = x - _mean(x)
     scale = 1.0 / np.sqrt(_mean(centred * centred) + eps)
     normed = centred * scale
@@ -50,6 +51,7 @@ def rms_norm(x: Array, weight: Array = None, *, eps: float = 1e-5) -> Result:
     array([ 1., -1.])
     """
     _check("rms_norm", x, weight)
+    x = floats(x)
     scale = 1.0 / np.sqrt(_mean(x * x) + eps)
     normed = x * scale
 

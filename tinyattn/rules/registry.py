@@ -39,6 +39,7 @@ P = ParamSpec("P")
 RULES: dict[str, Callable[..., Result]] = {}
 """Every rule by its name."""
 
+_FLOAT64 = np.dtype(np.float64)
 _PARAMETERS: dict[Callable[..., Result], "Parameters"] = {}
 
 
@@ -108,6 +109,11 @@ def alike(numbers: Any, x: Array) -> Array:
     if isinstance(x, np.ndarray | np.generic):
         return np.asarray(numbers)
     return numbers if type(numbers) is type(x) else np.asarray(numbers, like=x)
+
+
+def floats(x: Array) -> Array:
+    """Integers and booleans as float64: small integers would wrap around where they're squared or negated."""
+    return x if getattr(x, "dtype", _FLOAT64).kind in "fc" else x * 1.0
 
 
 def numpy_like(name: str) -> Callable[[Callable[P, Array]], Callable[P, Array]]:

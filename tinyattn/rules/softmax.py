@@ -5,7 +5,7 @@ from __future__ import annotations  # else every call of a rule would evaluate t
 import numpy as np
 
 from tinyattn.rules.reductions import total
-from tinyattn.rules.registry import Array, Gradients, Result, rule
+from tinyattn.rules.registry import Array, Gradients, Result, floats, rule
 
 
 @rule
@@ -19,6 +19,7 @@ def softmax(scores: Array, *, axis: int = -1) -> Result:
     array([0.5, 0.5])
     """
     _check("softmax", scores)
+    scores = floats(scores)
     exp = np.exp(scores - np.max(scores, axis=axis, keepdims=True))  # the shift cancels in (softmax.1); no overflow
     weights = exp / total(exp, axis)
 
@@ -40,6 +41,7 @@ def log_softmax(scores: Array, *, axis: int = -1) -> Result:
     array([-0.6931, -0.6931])
     """
     _check("log_softmax", scores)
+    scores = floats(scores)
     shifted = scores - np.max(scores, axis=axis, keepdims=True)
     exp = np.exp(shifted)
     normalizer = total(exp, axis)

@@ -1,0 +1,373 @@
+"""What holds for every rule, whatever goes in: NumPy's values through every door, and gradients that differences bear
+out, to the second order, in both precisions and for any memory layout.
+"""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import tinyattn as ta
+from tests.properties.cases import CASES, Case
+from tinyattn.engine import lift
+from tinyattn.rules import RULES
+from tinyattn.rules.registry import parameters
+
+OURS = sorted(name for name, rule in RULES.items() if rule.__module__.startswith("tinyattn.rules."))
+EXAMPLES = settings(max_examples=40)
+STEP = 2.0**-9
+
+
+def test_every_rule_has_a_strategy():
+    assert sorted(CASES) == OURS
+
+
+# ------------------------------------------------------------------------------------------------ doors
+
+
+def by_rule(name, case):
+    """The plain rule."""
+    return RULES[name](*case.arrays, **case.options)[0]
+
+
+def by_us(name, case):
+    """The function of the face, on Tensors; the lifted rule, where it's something else that stands there."""
+    arrays, options = case
+    if name == "index":
+        return arrays[0][options["key"]]
+    if name == "einsum":
+        return ta.einsum(options["subscripts"], *arrays, optimize=options["optimize"])
+    if name == "attention":
+        return ta.attention(*arrays[:3], bias=arrays[3], **options)
+    function = {"scatter": None, "dropout": None, "norm": ta.linalg.norm}.get(name, getattr(ta, name, None))
+    return (function or lift(RULES[name]))(*spread(name, arrays), **options)
+
+
+def by_numpy(name, case):
+    """NumPy's function of that name."""
+    arrays, options = case
+    if name == "index":
+        return arrays[0][options["key"]]
+    if name == "astype":
+        return arrays[0].astype(options["dtype"])
+    if name == "einsum":
+        return np.einsum(options["subscripts"], *arrays, optimize=options["optimize"])
+    function = np.linalg.norm if name == "norm" else getattr(np, name)
+    return function(*spread(name, arrays), **options)
+
+
+def spread(name, arrays):
+    """The arrays as users pass them: those of `*arrays` as one list."""
+    return [list(arrays)] if parameters(RULES[name]).variadic else list(arrays)
+
+
+def with_tensors(case, requires_grad=True):
+    return case.with_arrays([ta.tensor(case.arrays[i], requires_grad=requires_grad) for i in case.places])
+
+
+NUMPYS = [name for name in OURS if hasattr(np, name) or name in ("norm", "index", "astype")]
+# BLAS rounds one way or another, depending on where in memory arrays lie (NumPy's norms have it, too), and powers
+# differ in the last digit between a number and an array of no axes.
+NOT_TO_THE_BIT = {"matmul", "dot", "tensordot", "einsum", "norm", "power", "exp2"}
+
+
+@pytest.mark.parametrize("name", NUMPYS)
+@given(data=st.data())
+@EXAMPLES
+def test_numpys_values_through_every_door(name, data):
+    case = data.draw(CASES[name])
+    expected = by_numpy(name, case)
+    found = by_rule(name, case)
+    digits = {"rtol": 1e-14, "atol": 1e-15} if name in NOT_TO_THE_BIT else {"rtol": 0.0}
+    same = functools.partial(np.testing.assert_allclose, **digits, strict=True)
+    same(found, expected)
+    for requires_grad in (True, False):
+        tensors = with_tensors(case, requires_grad)
+        for door in (by_us, by_numpy):
+            through = door(name, tensors)
+            assert type(through) is ta.Tensor
+            assert through.requires_grad is requires_grad
+            same(through.numpy(), found)
+
+
+# ------------------------------------------------------------------------------------------------ by the formula
+
+
+def softmax_by_formula(x, axis=-1):
+    exp = np.exp(x - x.max(axis, keepdims=True))
+    return exp / exp.sum(axis, keepdims=True)
+
+
+def weights_by_formula(query, key, bias=None, *, mask=None, causal=False, scale=None):
+    """Query by query, over the keys that it may see."""
+    n_queries, n_keys = query.shape[-2], key.shape[-2]
+    scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
+    scores = np.asarray(np.einsum("...id,...jd->...ij", query, key) * scale + (0.0 if bias is None else bias))
+    allowed = np.ones((n_queries, n_keys), bool) if mask is None else mask
+    scores, allowed = (x.copy() for x in np.broadcast_arrays(scores, allowed))
+    weights = np.zeros(scores.shape)
+    for where in np.ndindex(scores.shape[:-1]):
+        seen = allowed[where] & ((np.arange(n_keys) <= where[-1] + n_keys - n_queries) | (not causal))
+        if seen.any():
+            weights[where][seen] = softmax_by_formula(scores[where][seen])
+    return weights
+
+
+def attention_by_formula(query, key, value, bias=None, **options):
+    return np.einsum("...ij,...jd->...id", weights_by_formula(query, key, bias, **options), value)
+
+
+def losses_by_formula(losses, reduction, n=None):
+    n = max(losses.size if n is None else n, 1)
+    return {"none": losses, "sum": losses.sum(), "mean": losses.sum() / n}[reduction]
+
+
+def cross_entropy_by_formula(scores, targets, *, label_smoothing, ignore_index=None, reduction):
+    n_classes, n = scores.shape[-1], None
+    if targets.shape != scores.shape:
+        counts = targets != ignore_index
+        targets, n = np.eye(n_classes)[np.where(counts, targets, 0)], counts.sum()
+    else:
+        counts = np.ones(scores.shape[:-1])
+    targets = (1 - label_smoothing) * targets + label_smoothing / n_classes
+    losses = -(targets * np.log(softmax_by_formula(scores))).sum(-1) * counts
+    return losses_by_formula(losses, reduction, n)
+
+
+def binary_by_formula(scores, targets, pos_weight=None, *, reduction):
+    yes = 1 / (1 + np.exp(-scores))
+    weight = 1.0 if pos_weight is None else pos_weight
+    return losses_by_formula(-(weight * targets * np.log(yes) + (1 - targets) * np.log(1 - yes)), reduction)
+
+
+def norm_by_formula(x, weight, bias, eps):
+    normed = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps)
+    return normed * (1.0 if weight is None else weight) + (0.0 if bias is None else bias)
+
+
+def scatter_by_formula(x, *, key, shape):
+    total = np.zeros(shape)
+    np.add.at(total, key, x)
+    return total
+
+
+erf = np.vectorize(math.erf, otypes=[float])
+BY_FORMULA = {
+    "attention": attention_by_formula,
+    "attention_weights": weights_by_formula,
+    "binary_cross_entropy_with_logits": binary_by_formula,
+    "cross_entropy": cross_entropy_by_formula,
+    "dropout": lambda x, keep, p: keep * x / (1 - p) if p < 1 else keep * x,
+    "embedding": lambda weight, ids: weight[ids],
+    "erf": erf,
+    "gelu": lambda x, approximate: x / 2 * (
+        1 + (erf(x / 2**0.5) if approximate == "none" else np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
+    ),
+    "layer_norm": lambda x, weight, bias, eps=1e-5: norm_by_formula(x, weight, bias, eps),
+    "leaky_relu": lambda x, negative_slope: np.maximum(x, 0) + negative_slope * np.minimum(x, 0),
+    "linear": lambda x, weight, bias: x @ weight + (0.0 if bias is None else bias),
+    "log_softmax": lambda x, axis: x - x.max(axis, keepdims=True) - np.log(
+        np.exp(x - x.max(axis, keepdims=True)).sum(axis, keepdims=True)
+    ),
+    "logsumexp": lambda x, axis=None, keepdims=False: np.logaddexp.reduce(
+        x, axis=tuple(range(x.ndim)) if axis is None else axis, keepdims=keepdims
+    ),
+    "mse_loss": lambda x, y, reduction: losses_by_formula(np.square(x - y), reduction),
+    "relu": lambda x: x * (x > 0),
+    "rms_norm": lambda x, weight, eps=1e-5: x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * (
+        1.0 if weight is None else weight
+    ),
+    "scatter": scatter_by_formula,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "softmax": softmax_by_formula,
+    "softplus": lambda x, beta: np.logaddexp(0, beta * x) / beta,
+}
+
+
+def test_every_value_is_compared_with_something():
+    assert sorted(NUMPYS + list(BY_FORMULA)) == OURS
+
+
+@pytest.mark.parametrize("name", BY_FORMULA)
+@given(data=st.data())
+@EXAMPLES
+def test_values_by_the_formula(name, data):
+    case = data.draw(CASES[name])
+    found = by_rule(name, case)
+    expected = BY_FORMULA[name](*case.arrays, **case.options)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
+    assert (np.shape(found), found.dtype) == (np.shape(expected), np.float64)
+    through = by_us(name, with_tensors(case))
+    assert type(through) is ta.Tensor
+    np.testing.assert_array_equal(through.numpy(), found, strict=True)
+
+
+# ------------------------------------------------------------------------------------------------ derivatives
+
+
+def gradients(name, case, cotangent):
+    """Those of Σ cotangent · output in the arrays of a case."""
+    tensors = with_tensors(case)
+    by_us(name, tensors).backward(cotangent)
+    return [tensors.arrays[i].grad for i in case.places]
+
+
+def directions(rng, case):
+    """For each array a random direction, in which no number moves by more than 1."""
+    return [np.asarray(rng.uniform(-1, 1, case.arrays[i].shape)) for i in case.places]
+
+
+def moved(case, along, step):
+    return case.with_arrays([np.asarray(case.arrays[i] + step * d) for i, d in zip(case.places, along, strict=True)])
+
+
+def slope(function, case, along):
+    """How fast a function of a case changes along a direction: central differences, extrapolated from two steps."""
+    near, far = (
+        (function(moved(case, along, step)) - function(moved(case, along, -step))) / (2 * step)
+        for step in (STEP / 2, STEP)
+    )
+    return (4 * near - far) / 3
+
+
+def inner(gradients, along):
+    return sum(float(np.sum(np.asarray(g) * d)) for g, d in zip(gradients, along, strict=True))
+
+
+@pytest.mark.parametrize("name", OURS)
+@given(data=st.data())
+@EXAMPLES
+def test_gradients_are_what_differences_say(name, data):
+    case = data.draw(CASES[name])
+    rng = np.random.default_rng(0)
+    output = by_rule(name, case)
+    assume(np.isfinite(output).all())  # of no numbers logsumexp is -inf
+    cotangent = rng.normal(size=np.shape(output))
+    along = directions(rng, case)
+    found = gradients(name, case, cotangent)
+    for gradient, i in zip(found, case.places, strict=True):
+        assert (gradient.shape, gradient.dtype) == (case.arrays[i].shape, np.float64)
+    numeric = slope(lambda case: np.sum(by_rule(name, case) * cotangent), case, along)
+    assert inner(found, along) == pytest.approx(numeric, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", OURS)
+@given(data=st.data())
+@EXAMPLES
+def test_second_derivatives_are_what_differences_of_gradients_say(name, data):
+    case = data.draw(CASES[name])
+    rng = np.random.default_rng(0)
+    cotangent = rng.normal(size=np.shape(by_rule(name, case)))
+    first, second = directions(rng, case), directions(rng, case)
+    numeric = slope(lambda case: inner(gradients(name, case, cotangent), first), case, second)
+    tensors = with_tensors(case)
+    leaves = [tensors.arrays[i] for i in case.places]
+    by_us(name, tensors).backward(cotangent, create_graph=True)
+    steepness = sum((x.grad * d).sum() for x, d in zip(leaves, first, strict=True))
+    for x in leaves:
+        x.zero_grad()
+    if steepness.requires_grad:
+        steepness.backward()
+    found = [np.zeros(x.shape) if x.grad is None else x.grad for x in leaves]
+    assert inner(found, second) == pytest.approx(numeric, rel=1e-6, abs=1e-8)
+
+
+# ------------------------------------------------------------------------------------------------ precision, layout
+
+
+@pytest.mark.parametrize("name", OURS)
+@given(data=st.data())
+@EXAMPLES
+def test_single_precision_is_kept_and_near_the_double(name, data):
+    if name == "astype":
+        return  # which is there to change it
+    single = data.draw(CASES[name]).cast(np.float32)
+    places = [i for i, x in enumerate(single.arrays) if isinstance(x, np.ndarray) and x.dtype == np.float32]
+    arrays = list(single.arrays)
+    for i in places:
+        arrays[i] = arrays[i].astype(np.float64)
+    double = Case(tuple(arrays), single.options)
+    tensors = list(single.arrays)
+    for i in places:
+        tensors[i] = ta.tensor(tensors[i], requires_grad=True)
+    output = by_us(name, Case(tuple(tensors), single.options))
+    assert output.dtype == np.float32
+    near(output.numpy(), by_rule(name, double))
+    cotangent = np.random.default_rng(0).normal(size=output.shape).astype(np.float32)
+    output.backward(cotangent)
+    for i, gradient in zip(places, gradients(name, double, cotangent), strict=True):
+        assert (tensors[i].grad.shape, tensors[i].grad.dtype) == (gradient.shape, np.float32)
+        near(tensors[i].grad.numpy(), gradient.numpy())
+
+
+def near(single, double):
+    """Within some hundred units of the last digit of the largest number."""
+    np.testing.assert_allclose(single, double, rtol=0.0, atol=3e-5 * abs(double).max(initial=1.0))
+
+
+LAYOUTS = {
+    "Fortran": lambda x: np.array(x, order="F"),
+    "reversed": lambda x: x[(slice(None, None, -1),) * x.ndim].copy()[(slice(None, None, -1),) * x.ndim],
+    "strided": lambda x: np.repeat(x, 2, axis=-1)[..., ::2] if x.ndim else x,
+    "read-only": lambda x: np.broadcast_to(x, x.shape),
+    "a scalar": lambda x: x if x.ndim else x[()],
+}
+
+
+@pytest.mark.parametrize("name", OURS)
+@given(data=st.data())
+@settings(max_examples=15)
+def test_memory_layout_changes_nothing(name, data):
+    case = data.draw(CASES[name])
+    layout = LAYOUTS[data.draw(st.sampled_from(sorted(LAYOUTS)))]
+    other = case.with_arrays([layout(case.arrays[i]) for i in case.places])
+    cotangent = np.random.default_rng(0).normal(size=np.shape(by_rule(name, case)))
+    wrapped = case.with_arrays([ta.Tensor(layout(case.arrays[i]), requires_grad=True) for i in case.places])
+    output = by_us(name, wrapped)
+    np.testing.assert_allclose(by_rule(name, other), by_rule(name, case), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(output.numpy(), by_rule(name, case), rtol=1e-13, atol=1e-13)
+    output.backward(cotangent)
+    for i, gradient in zip(case.places, gradients(name, case, cotangent), strict=True):
+        np.testing.assert_allclose(wrapped.arrays[i].grad.numpy(), gradient.numpy(), rtol=1e-13, atol=1e-13)
+
+
+# ------------------------------------------------------------------------------------------------ whole numbers
+
+WHOLE = {"int64": np.int64, "uint8": np.uint8, "bool": bool}
+OTHERWISE = {
+    "exp2": "NumPy makes float16 of small integers, we float64",
+    "linear": "of nothing but booleans gives booleans, as x @ weight does",
+    "square": "NumPy makes int8 of booleans",
+}
+
+
+NOT_ALL = {"attention": 3, "attention_weights": 2, "cross_entropy": 1}  # a bias isn't boolean, nor probabilities whole
+
+
+@pytest.mark.parametrize("name", sorted(set(OURS) - set(OTHERWISE)))
+@given(data=st.data())
+@settings(max_examples=15)
+def test_whole_numbers_and_booleans_have_no_gradients_and_do_not_wrap_around(name, data):
+    """They are as NumPy has them; where NumPy has no such function, they are as floats would be."""
+    case = data.draw(CASES[name])
+    dtype = WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))]
+    numbers = [np.rint(abs(case.arrays[i]) * 3) for i in case.places]
+    wholes = [x.astype(dtype) if i < NOT_ALL.get(name, 99) else x for i, x in zip(case.places, numbers, strict=True)]
+    whole, tensors = case.with_arrays(wholes), case.with_arrays(list(map(ta.tensor, wholes)))
+    with np.errstate(all="ignore"):
+        if name not in NUMPYS:
+            expected = by_rule(name, case.with_arrays([x * 1.0 for x in wholes]))
+        else:
+            try:
+                expected = by_numpy(name, whole)
+            except (TypeError, ValueError, OverflowError) as error:  # booleans aren't subtracted, say
+                with pytest.raises(type(error)):
+                    by_us(name, tensors)
+                return
+        found = by_us(name, tensors)
+    assert not found.requires_grad
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-13, atol=1e-13, strict=name in NUMPYS)
