@@ -201,7 +201,7 @@ def test_a_start_of_another_shape():
 @pytest.mark.parametrize("gradient", [[None, None], ["1", "2"], "12", [1j, 1.0], ta.tensor([1j, 1.0])])
 def test_a_start_that_is_no_real_number(gradient):
     x = leaf([1.0, 2.0])
-    with pytest.raises(TypeError, match=r"backward: gradient needs real numbers, of dtype float64; got "):
+    with pytest.raises(TypeError, match=r"backward: gradient needs (real numbers, of dtype float64|numbers); got "):
         (x * x).backward(gradient)
     assert x.grad is None
 
@@ -342,12 +342,23 @@ def test_python_numbers_are_gradients_too():
 
 
 def test_an_error_tells_where_it_happened():
-    with pytest.raises(ValueError, match="operands could not be broadcast") as raised:
+    with pytest.raises(ValueError, match=r"^add: shapes must broadcast; got float64 \(2,\), float64 \(3,\)\.$"):
         leaf([1.0, 2.0]) + np.ones(3)
-    assert raised.value.__notes__ == ["in add(float64 (2,), float64 (3,))"]
-    with pytest.raises(ValueError, match="operands could not be broadcast") as raised:
+    with pytest.raises(ValueError, match=r"^add: shapes must broadcast; got float32 \(2,\), float64 \(3,\)\.$"):
         ta.add(np.ones(2, np.float32), np.ones(3))
-    assert raised.value.__notes__ == ["in add(float32 (2,), float64 (3,))"]
+
+
+def test_the_error_of_a_rule_of_ones_own_stays_what_it_is():
+    class OwnError(ValueError):
+        pass
+
+    @ta.rule
+    def stubborn(x):
+        raise OwnError("no")
+
+    with pytest.raises(OwnError, match=r"^no") as raised:
+        stubborn(leaf([1.0, 2.0]))
+    assert raised.value.__notes__ == ["in stubborn(float64 (2,))"]
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "var", "max", "min", "logsumexp", "squeeze", "softmax", "log_softmax"])
@@ -596,7 +607,7 @@ def test_arrays_by_keyword_and_options_by_position():
         (lambda x: ta.matmul(x, x, x), r"matmul: takes 2 arguments at most; got 3"),
         (lambda x: ta.sum(x, 0, axis=1), r"sum: got 'axis' twice"),
         (lambda x: ta.linear(x, x=x), r"linear: got 'x' twice"),
-        (lambda x: ta.softmax(x, axes=0), r"softmax\(\) got an unexpected keyword argument 'axes'"),
+        (lambda x: ta.softmax(x, axes=0), r"^softmax: takes no 'axes', but axis$"),
         (lambda x: ta.exp("x"), r"exp: x needs numbers; got str of dtype <U1"),
         (lambda x: x + "x", r"add: y needs numbers; got str of dtype <U1"),
         (lambda x: x * np.array([None]), r"multiply: y needs numbers; got ndarray of dtype object"),

@@ -16,6 +16,7 @@ import numpy as np
 
 from tinyattn.engine import FLOATS, GradientError, apply, is_recording, leaf, recording, seed, walk
 from tinyattn.functions import reshape, stack
+from tinyattn.nodes import as_array
 from tinyattn.rows import pull_back_each
 from tinyattn.rules.elementwise import positive
 from tinyattn.rules.registry import Array, Result
@@ -79,7 +80,7 @@ def value_and_grad(
 
     @functools.wraps(f)
     def value_and_gradient(*args: Any, **options: Any) -> tuple[Any, Any]:
-        further = _goes_further(*args, *options.values())
+        further = _goes_further("grad", *args, *options.values())
         places = [_place("grad", "argnums", i, args) for i in chosen]
         value, variables = _recorded("grad", f, args, places, options)
         aux = None
@@ -103,18 +104,18 @@ def vjp(f: Function, *primals: Any) -> tuple[Tensor, Callable[[Any], tuple[Any, 
     (tensor(3.), tensor(2.))
     """
     _check_function("vjp", f)
-    further = _goes_further(*primals)
+    further = _goes_further("vjp", *primals)
     value, variables = _recorded("vjp", f, primals, range(len(primals)))
     output = _as_tensor("vjp", value)
 
     def pull_back(cotangent: Any) -> tuple[Any, ...]:
         if not isinstance(cotangent, Tensor):
-            cotangent = np.asarray(cotangent)
+            cotangent = as_array(cotangent, "vjp: the gradient to pull back")
         if cotangent.shape != output.shape:
             raise ValueError(
                 f"vjp: the gradient to pull back must have the output's shape, {output.shape}; got {cotangent.shape}"
             )
-        again = further or _goes_further(cotangent)
+        again = further or _goes_further("vjp", cotangent)
         return _pull_back(output, cotangent, variables, again, retain_graph=True)
 
     return _done(output, further), pull_back
@@ -131,7 +132,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     """
     _check_function("jvp", f)
     along = _tangents("jvp", primals, tangents)
-    further = _goes_further(*primals, *tangents)
+    further = _goes_further("jvp", *primals, *tangents)
     value, variables = _recorded("jvp", f, primals, range(len(primals)))
     output = _as_tensor("jvp", value)
     if not output.requires_grad:
@@ -154,7 +155,7 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[T
     """
     _check_function("hvp", f)
     along = _tangents("hvp", primals, tangents)
-    further = _goes_further(*primals, *tangents)
+    further = _goes_further("hvp", *primals, *tangents)
     value, variables = _recorded("hvp", f, primals, range(len(primals)))
     output = _one_number("hvp", value)
     with _differentiating():
@@ -178,7 +179,7 @@ def jacobian(f: Function, argnum: int = 0) -> Callable[..., Tensor]:
 
     @functools.wraps(f)
     def all_derivatives(*args: Any, **options: Any) -> Tensor:
-        further = _goes_further(*args, *options.values())
+        further = _goes_further("jacobian", *args, *options.values())
         place = _place("jacobian", "argnum", argnum, args)
         if not is_array(args[place]):
             got = type(args[place]).__name__
@@ -203,6 +204,7 @@ def hessian(f: Function, argnum: int = 0) -> Callable[..., Tensor]:
     tensor([[6., 2.],
             [2., 0.]])
     """
+    _check_function("hessian", f)
     return jacobian(grad(f, argnum), argnum)
 
 
@@ -229,7 +231,7 @@ def _variable(x: Any, path: str) -> Any:
         return x
     if isinstance(x, Tensor) and x.requires_grad:
         return apply(positive, (x,))
-    array = _array(x, path)
+    array = as_array(x, path)
     if array.dtype not in FLOATS:
         got = _kind(x, array)
         raise TypeError(f"{path}: gradients need float32 or float64; got {got}. Does it belong in another argument?")
@@ -298,11 +300,12 @@ def _differentiating() -> Iterator[None]:
         _nested.reset(token)
 
 
-def _goes_further(*given: Structure) -> bool:
+def _goes_further(name: str, *given: Structure) -> bool:
     """Whether somebody may differentiate what is computed from these arguments again."""
     if not is_recording():
         return False
-    return _nested.get() or any(isinstance(x, Tensor) and x.requires_grad for part in given for _, x in leaves(part))
+    held = (x for i, part in enumerate(given) for _, x in leaves(part, f"{name}: argument {i}"))
+    return _nested.get() or any(isinstance(x, Tensor) and x.requires_grad for x in held)
 
 
 # ---------------------------------------------------------------------------------------- what was given
@@ -338,7 +341,8 @@ def _tangents(name: str, primals: Any, tangents: Any) -> dict[str, Any]:
         elif path not in moving:
             told = f"tangents{path} has no primal"
         else:
-            array, t = _array(moving[path], f"{name}: primals{path}"), _array(along[path], f"{name}: tangents{path}")
+            array = as_array(moving[path], f"{name}: primals{path}")
+            t = as_array(along[path], f"{name}: tangents{path}")
             if t.dtype.kind not in "fiub":
                 raise TypeError(f"{name}: tangents{path} needs real numbers; got {_kind(along[path], t)}")
             if array.shape == t.shape:
@@ -348,14 +352,6 @@ def _tangents(name: str, primals: Any, tangents: Any) -> dict[str, Any]:
     if not moving:
         raise ValueError(f"{name}: needs a primal at least, and a tangent of its shape; got none")
     return along
-
-
-def _array(x: Any, path: str) -> Array:
-    """x, if it's an array, or an array of the numbers in it."""
-    try:
-        return x if hasattr(x, "dtype") else np.asarray(x)
-    except ValueError:
-        raise ValueError(f"{path}: lists of numbers must be of one length, to make an array") from None
 
 
 def _kind(x: Any, array: Array) -> Any:

@@ -9,9 +9,10 @@ What is run for every node is written for speed: locals, no keyword arguments, t
 """
 
 import functools
+import reprlib
 import sys
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from tinyattn.nodes import (
     FLOATS,
     NO_OPTIONS,
+    NUMBERS,
     ON,
     OURS,
     SHARED,
@@ -30,6 +32,7 @@ from tinyattn.nodes import (
     Node,
     Options,
     Rule,
+    as_array,
     is_array,
     is_recording,
     leaf,
@@ -37,11 +40,12 @@ from tinyattn.nodes import (
     mode,
     next_age,
     no_grad,
+    numbers,
     place,
     recording,
     severed,
 )
-from tinyattn.rules.registry import Array, Backward, Parameters, Result, argument, parameters
+from tinyattn.rules.registry import RULES, Array, Backward, Parameters, Result, argument, parameters
 from tinyattn.watch import watch_backward, watch_forward
 
 __all__ = [
@@ -66,6 +70,9 @@ __all__ = [
 _float64 = np.float64
 _new = object.__new__
 _NUMBERS = frozenset({float, int, bool, np.float64, np.float32, type(None)})  # need no second look
+
+AXES = frozenset({"axis", "axis1", "axis2", "axes", "source", "destination"})
+"""Options that are axes."""
 
 
 # ---------------------------------------------------------------------------------------------------- forward
@@ -99,7 +106,7 @@ def apply(rule: Rule, inputs: tuple[Any, ...], options: Options = NO_OPTIONS) ->
     try:
         result = rule(*arrays, **options)
     except Exception as error:
-        _tell(error, rule, arrays)
+        _tell(error, rule, arrays, options)
         raise
     return record(kind, rule, inputs, tuple(parents), options, result, differentiable)
 
@@ -127,7 +134,7 @@ def binary(rule: Rule) -> Callable[[Any, Any], Any]:
         try:
             result = rule(self._data, y)
         except Exception as error:
-            _tell(error, rule, (self._data, y))
+            _tell(error, rule, (self._data, y), NO_OPTIONS)
             raise
         return record(type(self), rule, inputs, parents, NO_OPTIONS, result, differentiable)
 
@@ -217,7 +224,7 @@ def lift(rule: Rule) -> Callable[..., Any]:
         try:
             result = rule(*arrays, **given)
         except Exception as error:
-            _tell(error, rule, arrays)
+            _tell(error, rule, arrays, given)
             raise
         if type(result) is not tuple or len(result) != 2:
             raise _no_backward(rule, result)
@@ -239,7 +246,13 @@ def _bind(name: str, spec: Parameters, args: tuple[Any, ...], given: Options) ->
         if array not in given:
             raise TypeError(f"{name}: {array!r} is missing")
     arrays = tuple(given.pop(array, None) for array in spec.arrays)
-    return (tuple(arrays[0]) if spec.variadic else arrays), given
+    return (_sequence(name, arrays[0]) if spec.variadic else arrays), given
+
+
+def _sequence(name: str, arrays: Any) -> tuple[Any, ...]:
+    if isinstance(arrays, str | bytes | dict | set) or not hasattr(arrays, "__iter__"):
+        raise TypeError(f"{name}: needs a list of arrays; got {type(arrays).__name__}. Are [ ] missing?")
+    return tuple(arrays)
 
 
 def _option(rule: Rule, name: str, x: Node) -> Array:
@@ -250,11 +263,9 @@ def _option(rule: Rule, name: str, x: Node) -> Array:
 
 def operand(x: Any, rule: Rule, place: int) -> Any:
     """What a rule is given for `x`: arrays as they are, numbers and lists as arrays; anything else is a `TypeError`."""
-    array = x if is_array(x) else np.asarray(x)
-    if array.dtype.kind not in "fiubc":
-        name, kind = argument(rule, place), type(x).__name__
-        raise TypeError(f"{rule.__name__}: {name} needs numbers; got {kind} of dtype {array.dtype}")
-    return array
+    if type(x) is np.ndarray and x.dtype.kind in NUMBERS:
+        return x
+    return numbers(x, f"{rule.__name__}: {argument(rule, place)}")
 
 
 def _no_backward(rule: Rule, result: Any) -> TypeError:
@@ -273,21 +284,78 @@ def _can_require_grad(output: Array, rule: Rule) -> bool:
     raise TypeError(f"{rule.__name__}: gradients need float32 or float64; the output is {output.dtype}")
 
 
-def _tell(error: Exception, rule: Rule, arrays: Sequence[Any]) -> None:
-    """Note on the error what was being computed, and from what; say it better, where NumPy's words don't help."""
-    if isinstance(error, AttributeError | TypeError):
-        for place, x in enumerate(arrays[: len(parameters(rule).required)]):
-            if x is None:
-                raise TypeError(f"{rule.__name__}: {argument(rule, place)} needs an array; got None") from error
+def _tell(error: Exception, rule: Rule, arrays: Sequence[Any], options: Options) -> None:
+    """Say what was being computed, and from what; say it better, where NumPy's words don't help.
+
+    The rule's own errors, which begin with a rule's name, are let through, with a note.
+    """
+    name = rule.__name__
+    given = ", ".join([*map(_brief, arrays), *(f"{option}={_brief(x)}" for option, x in options.items())])
+    if not isinstance(error, TypeError | ValueError | IndexError | AttributeError) or _is_told(error):
+        error.add_note(f"in {name}({given})")
+        return
     if isinstance(error, np.exceptions.AxisError) and error.axis is not None:
         shapes = ", ".join(str(x.shape) for x in arrays if hasattr(x, "shape"))
-        told = f"{rule.__name__}: there is no axis {error.axis}, counted from 0 or back from -1; got shape {shapes}"
+        told = f"{name}: there is no axis {error.axis}, counted from 0 or back from -1; got shape {shapes}"
         raise np.exceptions.AxisError(told) from None
-    numbers = [x for x in arrays if type(x) in (int, float, bool)]
-    if numbers and isinstance(error, AttributeError):
-        raise TypeError(f"{rule.__name__}: needs arrays; got the number {numbers[0]}") from error
-    given = (f"{x.dtype} {x.shape}" if hasattr(x, "shape") else repr(x) for x in arrays)
-    error.add_note(f"in {rule.__name__}({', '.join(given)})")
+    for told in _likely(error, rule, arrays, options):
+        raise TypeError(f"{name}: {told}") from error
+    if "broadcast together" in str(error):
+        raise ValueError(f"{name}: shapes must broadcast; got {given}.{_hint_to_broadcast(arrays)}") from error
+    for kind in (TypeError, ValueError, IndexError):
+        if type(error) is kind or (isinstance(error, kind) and type(error).__module__.startswith("numpy")):
+            raise kind(f"{name}: {error}; got {given}") from error
+    error.add_note(f"in {name}({given})")
+
+
+def _is_told(error: Exception) -> bool:
+    return str(error).partition(":")[0] in RULES
+
+
+def _likely(error: Exception, rule: Rule, arrays: Sequence[Any], options: Options) -> Iterator[str]:
+    """What is likely wrong with the kinds of the arguments, the first thing first."""
+    spec = parameters(rule)
+    for option in options:
+        if option not in spec.options:
+            hint = ". Is it axis?" if option in ("dim", "dims") and "axis" in spec.options else ""
+            yield f"takes no {option!r}, but {', '.join(spec.options) or 'no option at all'}{hint}"
+    if isinstance(error, AttributeError | TypeError):
+        for place, x in enumerate(arrays[: len(spec.required)]):
+            if x is None:
+                yield f"{argument(rule, place)} needs an array; got None"
+        for option, x in options.items():
+            if option in AXES and not _is_whole(x):
+                yield f"{option} must be a whole number, or several where there may be; got {x!r}"
+    if isinstance(error, AttributeError):
+        for x in arrays:
+            if type(x) in (int, float, bool):
+                yield f"needs arrays; got the number {x}"
+
+
+def _is_whole(x: Any) -> bool:
+    if isinstance(x, tuple | list):
+        return all(map(_is_whole, x))
+    return x is None or (hasattr(x, "__index__") and not isinstance(x, bool))
+
+
+def _hint_to_broadcast(arrays: Sequence[Any]) -> str:
+    """What may make two arrays broadcast that don't."""
+    shapes = [np.shape(x) for x in arrays if np.ndim(x)]
+    if len(shapes) != 2:
+        return ""
+    longer, shorter = sorted(shapes, key=len, reverse=True)
+    if longer == shorter[::-1]:
+        return " Is one of them transposed?"
+    if longer[: len(shorter)] == shorter:
+        return f" Is an axis of length 1 missing, to make {shorter} {shorter + (1,) * (len(longer) - len(shorter))}?"
+    return ""
+
+
+def _brief(x: Any) -> str:
+    """An argument in a few characters."""
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return f"{x.dtype} {x.shape}"
+    return reprlib.repr(x)
 
 
 # ---------------------------------------------------------------------------------------------------- backward
@@ -321,8 +389,8 @@ def seed(root: Node, gradient: Any) -> Array:
                 " number starts from 1. Reduce it first, with .sum() say, or pass gradient="
             )
         return np.ones_like(data)[()]
-    if not isinstance(gradient, Node) and not is_array(gradient):
-        gradient = np.asarray(gradient)
+    if not isinstance(gradient, Node):
+        gradient = as_array(gradient, "backward: gradient")
     if gradient.dtype.kind not in "fiub":
         raise TypeError(f"backward: gradient needs real numbers, of dtype {data.dtype}; got {gradient.dtype}")
     if gradient.shape != data.shape:

@@ -26,6 +26,7 @@ Options: TypeAlias = dict[str, Any]
 Hook: TypeAlias = Callable[[Any], Any]
 
 FLOATS: Final = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+NUMBERS: Final = "fiubc"  # the kinds of dtypes that rules compute with
 NO_OPTIONS: Final[Options] = {}
 SHARED: Final = "shared"  # a leaf's array may be written by others, but nobody has looked at it yet
 
@@ -208,6 +209,31 @@ def _told(code: CodeType | None, instruction: int) -> str:
 def is_array(x: Any) -> bool:
     """Whether x speaks NumPy's protocols: an array of NumPy, or of another library; a number of NumPy's."""
     return isinstance(x, np.ndarray | np.generic) or hasattr(x, "__array_function__")
+
+
+def as_array(x: Any, called: str) -> Array:
+    """x as an array: NumPy's, of no subclass, or another library's. `called` is what errors call it.
+
+    Raises `TypeError` for masked arrays, whose masks no rule would see; `ValueError` for lists of no one length.
+    """
+    if is_array(x) and not isinstance(x, np.ndarray):
+        return x
+    if hasattr(x, "filled"):  # np.ma is loaded where it's used
+        raise TypeError(f"{called} can't be a masked array. Fill it, with .filled(0) say, or use tinyattn.where")
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(f"{called}: lists of numbers must be of one length, to make an array") from None
+    except TypeError as error:  # a Tensor within a list
+        raise TypeError(f"{called} must be one array: {error}") from None
+
+
+def numbers(x: Any, called: str) -> Array:
+    """The same, of numbers; `TypeError` for what holds anything else."""
+    array = as_array(x, called)
+    if array.dtype.kind not in NUMBERS:
+        raise TypeError(f"{called} needs numbers; got {type(x).__name__} of dtype {array.dtype}")
+    return array
 
 
 def read_only(array: Array) -> Array:

@@ -20,9 +20,12 @@ def mapped(function: Callable[[Any, str], Any], x: Structure, path: str = "") ->
     >>> mapped(lambda leaf, path: leaf * 2.0, {"w": (1.0, None), "b": 3.0})
     {'w': (2.0, None), 'b': 6.0}
     """
-    if _is_leaf(x):
-        return None if x is None else function(x, path)
-    return _rebuilt(x, [mapped(function, part, path + step) for step, part in _held(x)])
+    try:
+        if _is_leaf(x):
+            return None if x is None else function(x, path)
+        return _rebuilt(x, [mapped(function, part, path + step) for step, part in _held(x)])
+    except RecursionError:
+        raise _too_deep(path) from None
 
 
 def leaves(x: Structure, path: str = "") -> list[tuple[str, Any]]:
@@ -31,9 +34,12 @@ def leaves(x: Structure, path: str = "") -> list[tuple[str, Any]]:
     >>> leaves({"w": (1.0, None), "b": [3.0, 5.0]})
     [("['w'][0]", 1.0), ("['b']", [3.0, 5.0])]
     """
-    if _is_leaf(x):
-        return [] if x is None else [(path, x)]
-    return [found for step, part in _held(x) for found in leaves(part, path + step)]
+    try:
+        if _is_leaf(x):
+            return [] if x is None else [(path, x)]
+        return [found for step, part in _held(x) for found in leaves(part, path + step)]
+    except RecursionError:
+        raise _too_deep(path) from None
 
 
 def opened(x: Structure) -> Structure:
@@ -55,6 +61,10 @@ def is_module(x: Any) -> bool:
 def is_array(x: Any) -> bool:
     """Whether x is meant as one array, and not as a structure of them, or a module."""
     return x is not None and _is_leaf(x) and not is_module(x)
+
+
+def _too_deep(path: str) -> ValueError:
+    return ValueError(f"{path[:40]}: structures can't be as deep as that. Does one hold itself?")
 
 
 def _is_leaf(x: Any) -> bool:

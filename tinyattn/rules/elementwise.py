@@ -506,6 +506,8 @@ def where(condition: Array, x: Array, y: Array) -> Result:
     def backward(d_output: Array) -> Gradients:
         return None, np.where(condition, d_output, 0.0), np.where(condition, 0.0, d_output)
 
+    if condition is None:  # which NumPy takes for false
+        raise TypeError("where: condition needs an array; got None")
     return np.where(condition, x, y), backward
 
 
@@ -520,6 +522,8 @@ def astype(x: Array, dtype: Any) -> Result:
     """
 
     before = x.dtype
+    if np.dtype(dtype).kind not in "fiubc":
+        raise TypeError(f"astype: dtype must be one of numbers; got {np.dtype(dtype)}")
 
     def backward(d_output: Array) -> Gradients:
         return (d_output.astype(before),)

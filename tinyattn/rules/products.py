@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from tinyattn.rules.checks import check_flag, check_whole
 from tinyattn.rules.elementwise import multiply
 from tinyattn.rules.registry import Array, Backward, Gradients, Result, alike, rule
 from tinyattn.rules.selection import fill
@@ -69,6 +70,8 @@ def linear(x: Array, weight: Array, bias: Array = None) -> Result:
             + _hint_transposed(x, weight)
         )
     d_in, d_out = weight.shape
+    if bias is not None and np.shape(bias) != (d_out,):
+        raise ValueError(f"linear: bias must be (d_out,), here ({d_out},); got {np.shape(bias)}")
     lead = x.shape[:-1]
     n = math.prod(lead)
     rows = x.reshape((n, d_in)) @ weight  # all rows in one product
@@ -116,7 +119,7 @@ def tensordot(x: Array, y: Array, axes: Axes = 2) -> Result:
     >>> tensordot(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), ((0, 1), (0, 1)))[0].item()
     11.0
     """
-    pair = (range(-axes, 0), range(axes)) if isinstance(axes, int) else axes
+    pair = _pair_of_axes(axes)
     of_x, of_y = (list(normalize_axis_tuple(axis, a.ndim)) for axis, a in zip(pair, (x, y), strict=True))
     _check_partners("tensordot", x, y, of_x, of_y)
     return np.tensordot(x, y, (of_x, of_y)), _contraction_backward(x, y, of_x, of_y)
@@ -163,6 +166,7 @@ def einsum(*operands: Array, subscripts: str, optimize: bool = False) -> Result:
     (14.0, array([[10.,  0.],
            [ 0.,  1.]]))
     """
+    check_flag("einsum", "optimize", optimize)
     check_arrays("einsum: operands", operands)
     terms, out = _letters(subscripts, operands)
     lengths = _lengths(subscripts, terms, operands)
@@ -203,6 +207,18 @@ def _contraction_backward(x: Array, y: Array, of_x: list[int], of_y: list[int]) 
         return np.moveaxis(d_x, range(x.ndim), free_x + from_y), np.moveaxis(d_y, range(y.ndim), from_x + free_y)
 
     return backward
+
+
+def _pair_of_axes(axes: Axes) -> Sequence[int | Sequence[int]]:
+    if isinstance(axes, int | np.integer):
+        if axes < 0:
+            raise ValueError(f"tensordot: axes, where it is one number, must be 0 or more; got {axes}")
+        return range(-int(axes), 0), range(int(axes))
+    if not isinstance(axes, Sequence) or len(axes) != 2:
+        raise TypeError(f"tensordot: axes must be a number, or a pair of axes or of lists of them; got {axes!r}")
+    for each in axes:
+        check_whole("tensordot", "axes", each)
+    return axes
 
 
 def _check_partners(name: str, x: Array, y: Array, of_x: list[int], of_y: list[int]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tinyattn.rules.checks import check_flag, check_number
 from tinyattn.rules.registry import Array, Axis, Gradients, Result, rule
 
 
@@ -88,6 +89,7 @@ def var(x: Array, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False)
     >>> var(np.array([1.0, 3.0]))[0].item()
     1.0
     """
+    check_number("var", "ddof", ddof)
     sums = np.sum(x, axis=axis, keepdims=True)
     n = count(x.shape, axis)
     centred = x - sums / n
@@ -245,6 +247,7 @@ def logsumexp(x: Array, axis: Axis = None, *, keepdims: bool = False) -> Result:
     >>> round(logsumexp(np.array([0.0, 0.0]))[0].item(), 4)  # log 2
     0.6931
     """
+    check_flag("logsumexp", "keepdims", keepdims)
     nothing = count(x.shape, axis) == 0
     largest = (np.sum if nothing else np.max)(x, axis=axis, keepdims=True)  # nothing has a sum, but no maximum
     shift = np.where(np.isfinite(largest), largest, 0.0)  # comes out of the logarithm again; keeps exp from overflow
@@ -284,6 +287,7 @@ def norm(x: Array, ord: float | str | None = None, axis: Axis = None, keepdims: 
     >>> output.item(), backward(np.array(1.0))[0]
     (5.0, array([ 0.6, -0.8]))
     """
+    check_flag("norm", "keepdims", keepdims)
     axes = _axes_of_norm(x.shape, ord, axis)
     if x.dtype.kind in "biu":
         x = x * 1.0
@@ -318,6 +322,7 @@ def _euclidean_norm(x: Array, axis: Axis, keepdims: bool) -> Result:
 def _vector_norm(x: Array, ord: float | str, axis: Axis, keepdims: bool) -> Result:
     if isinstance(ord, str):
         raise ValueError(f"norm: ord of a vector must be a number, inf or -inf; got {ord!r}")
+    check_number("norm", "ord", ord)
     size = np.absolute(x)
     if math.isinf(ord):
         output, through_extreme = _extreme(ord)(size, axis, keepdims=keepdims)

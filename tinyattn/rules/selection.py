@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
+from tinyattn.rules.checks import check_whole
 from tinyattn.rules.registry import Array, Gradients, Result, alike, numpy_like, rule
 
 
@@ -69,6 +70,8 @@ def embedding(weight: Array, ids: Array) -> Result:
     if ids.dtype.kind not in "iu":
         raise TypeError(f"embedding: ids must be integers; got {ids.dtype}")
     shape = weight.shape
+    if len(shape) != 2:
+        raise ValueError(f"embedding: weight must be (vocab_size, d_model); got {shape}")
     if ids.size and not (0 <= ids.min() and ids.max() < shape[0]):
         raise ValueError(f"embedding: ids must lie in 0 … {shape[0] - 1}; got {ids.min()} … {ids.max()}")
 
@@ -145,11 +148,11 @@ def repeat(x: Array, repeats: Any, axis: int | None = None) -> Result:
     >>> repeat(np.array([1.0, 2.0]), [3, 1])[0]
     array([1., 1., 1., 2.])
     """
+    check_whole("repeat", "repeats", repeats)
     n = _length(x, axis)
-    try:
-        return _read(x, np.repeat(np.arange(n), repeats), axis)
-    except ValueError:
-        raise ValueError(f"repeat: repeats must be 0 or more, one for each of {n} places; got {repeats}") from None
+    if np.ndim(repeats) > 1 or np.size(repeats) not in (1, n) or np.min(repeats, initial=0) < 0:
+        raise ValueError(f"repeat: repeats must be 0 or more, one for each of {n} places; got {repeats}")
+    return _read(x, np.repeat(np.arange(n), repeats), axis)
 
 
 @rule(arrays=1)

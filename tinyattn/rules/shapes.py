@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyattn.rules.checks import check_number, check_whole
 from tinyattn.rules.registry import Array, Axis, Gradients, Result, Shape, rule
 
 
@@ -150,7 +151,10 @@ def broadcast_to(x: Array, shape: Shape) -> Result:
     def backward(d_output: Array) -> Gradients:
         return (d_output,)
 
-    return np.broadcast_to(x, shape), backward
+    try:
+        return np.broadcast_to(x, shape), backward
+    except ValueError as error:
+        raise ValueError(f"broadcast_to: {x.shape} can't be repeated to fill {shape}: {error}") from None
 
 
 @rule
@@ -162,6 +166,8 @@ def concatenate(*arrays: Array, axis: int | None = 0) -> Result:
     """
     check_arrays("concatenate: arrays", arrays)
     shapes = [np.shape(x) for x in arrays]
+    if axis is not None:
+        _check_joined(shapes, axis)
     output = np.concatenate(arrays, axis=axis)
     lengths = [math.prod(shape) if axis is None else shape[axis] for shape in shapes]
 
@@ -183,6 +189,8 @@ def stack(*arrays: Array, axis: int = 0) -> Result:
            [2., 4.]])
     """
     check_arrays("stack: arrays", arrays)
+    if len({np.shape(x) for x in arrays}) > 1:
+        raise ValueError(f"stack: arrays must have one shape; got {', '.join(str(np.shape(x)) for x in arrays)}")
 
     def backward(d_output: Array) -> Gradients:
         before = (slice(None),) * (axis % d_output.ndim)
@@ -216,6 +224,7 @@ def roll(x: Array, shift: Shape, axis: Axis = None) -> Result:
     def backward(d_output: Array) -> Gradients:
         return (np.roll(d_output, tuple(-n for n in shift) if isinstance(shift, tuple | list) else -shift, axis),)
 
+    check_whole("roll", "shift", shift)
     return np.roll(x, shift, axis), backward
 
 
@@ -233,6 +242,7 @@ def pad(x: Array, pad_width: Any, mode: str = "constant", *, constant_values: fl
         raise ValueError(f"pad: mode can be 'constant' only; got {mode!r}")
     if np.ndim(constant_values):
         raise TypeError(f"pad: constant_values must be one number for all margins; got {constant_values!r}")
+    check_number("pad", "constant_values", constant_values)
     margins = _margins(pad_width, x.ndim)
     inside = tuple(slice(start, start + n) for start, n in zip(margins[:, 0].tolist(), x.shape, strict=True))
 
@@ -252,7 +262,10 @@ def tile(x: Array, reps: Shape) -> Result:
     array([[1., 2., 1., 2.],
            [1., 2., 1., 2.]])
     """
+    check_whole("tile", "reps", reps)
     times = tuple(np.atleast_1d(reps).tolist())
+    if any(n < 0 for n in times):
+        raise ValueError(f"tile: reps must be 0 or more; got {reps!r}")
     ndim = max(x.ndim, len(times))
     pairs = zip((1,) * (ndim - len(times)) + times, (1,) * (ndim - x.ndim) + x.shape, strict=True)
     split = tuple(itertools.chain.from_iterable(pairs))  # an axis for the copies before each axis of x
@@ -273,7 +286,7 @@ def tril(x: Array, k: int = 0) -> Result:
     array([[1., 0.],
            [3., 4.]])
     """
-    _check_matrices("tril", x)
+    _check_matrices("tril", x, k)
 
     def backward(d_output: Array) -> Gradients:
         return (np.tril(d_output, k),)
@@ -291,7 +304,7 @@ def triu(x: Array, k: int = 0) -> Result:
     array([[1., 2.],
            [0., 4.]])
     """
-    _check_matrices("triu", x)
+    _check_matrices("triu", x, k)
 
     def backward(d_output: Array) -> Gradients:
         return (np.triu(d_output, k),)
@@ -300,15 +313,27 @@ def triu(x: Array, k: int = 0) -> Result:
 
 
 def check_arrays(named: str, arrays: Sequence[Array]) -> None:
-    """Raise `TypeError` where None stands among the arrays."""
+    """Raise `TypeError` where None stands among the arrays, `ValueError` where there are none."""
+    if not arrays:
+        raise ValueError(f"{named}: needs one at least; got none")
     for place, x in enumerate(arrays):
         if x is None:
             raise TypeError(f"{named}[{place}] needs an array; got None")
 
 
-def _check_matrices(name: str, x: Array) -> None:
+def _check_matrices(name: str, x: Array, k: int) -> None:
+    check_whole(name, "k", k)
     if x.ndim == 0:  # (of a vector NumPy makes a matrix first, of equal rows)
         raise ValueError(f"{name}: needs a matrix, or a stack of them; got a single number")
+
+
+def _check_joined(shapes: Sequence[tuple[int, ...]], axis: int) -> None:
+    got = ", ".join(map(str, shapes))
+    if () in shapes:
+        raise ValueError(f"concatenate: arrays need an axis to be joined along; got {got}. To join numbers, use stack")
+    others = {shape[:axis] + shape[axis:][1:] for shape in shapes}
+    if len({len(shape) for shape in shapes}) > 1 or (-len(shapes[0]) <= axis < len(shapes[0]) and len(others) > 1):
+        raise ValueError(f"concatenate: shapes must be the same but for axis {axis}; got {got}")
 
 
 def _margins(pad_width: Any, ndim: int) -> Array:
