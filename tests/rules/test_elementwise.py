@@ -171,3 +171,10 @@ def test_astype_brings_the_gradient_back_in_the_dtype_that_came_in():
     output, backward = rules.astype(np.array([1.5], np.float32), np.float64)
     assert output.dtype == np.float64
     assert backward(output)[0].dtype == np.float32
+
+
+def test_an_exponent_has_no_gradient_where_the_base_is_not_positive():
+    """Also where the power itself is infinite or NaN, which times 0 would be NaN."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        _, backward = rules.power(np.array([0.0, 0.0, -2.0, 0.0]), np.array([0.0, -1.0, 0.5, 2.0]))
+        assert backward(np.ones(4))[1].tolist() == [0.0] * 4

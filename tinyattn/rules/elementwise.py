@@ -138,7 +138,7 @@ def power(base: Array, exponent: Array) -> Result:
     def backward(d_output: Array) -> Gradients:
         lowered = np.where((base == 0) & (exponent == 0), 1.0, base) ** (exponent - 1)
         logarithm = np.log(np.where(base > 0, base, 1.0))
-        return d_output * (exponent * lowered), d_output * (output * logarithm)
+        return d_output * (exponent * lowered), d_output * (np.where(base <= 0, 0.0, output) * logarithm)
 
     constant = type(exponent) in (int, float, bool)  # np.float64 isn't: it may be what a Tensor holds
     return output, backward_constant if constant else backward
