@@ -1,6 +1,7 @@
 """Floor 2: why a gradient is None, zero or NaN, with the operation and the line that decided it.
 
-`search` walks the graph and finds the operations; `causes` says what it was in each; `explanation` is what comes out.
+`search` asks and answers. `way` walks back and finds the operations; `causes` and `weights` say what it was in each, in
+`words`; `cuts` says why there is no way; `explanation` is what comes out.
 """
 
 from tinyattn.explain.explanation import Explanation, Reason

@@ -39,6 +39,7 @@ class Explanation:
     state: str  # one of STATES
     gradient: "np.ndarray[Any, Any] | None"  # that of the root in the tensor, where it could be computed
     reasons: tuple[Reason, ...]
+    note: str = ""  # which root was taken, where none was named
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -50,18 +51,18 @@ class Explanation:
         return {
             "subject": self.subject,
             "state": self.state,
+            "note": self.note,
             "reasons": [reason._asdict() for reason in self.reasons],
         }
 
     def __str__(self) -> str:
         size = ""
         if self.gradient is not None and self.state in ("fine", "tiny", "partly zero"):
-            size = f", its largest number {np.abs(self.gradient).max():.3g}"
+            size = f", its largest number {np.abs(self.gradient).max(initial=0.0):.3g}"
             if self.state == "partly zero":
                 size += f", {np.count_nonzero(self.gradient == 0)} of {self.gradient.size} are 0"
-        return "\n".join(
-            [f"the gradient of {self.subject}: {STATES[self.state]}{size}", *(f"  {reason}" for reason in self.reasons)]
-        )
+        told = [*([self.note] if self.note else []), *map(str, self.reasons)]
+        return "\n  ".join([f"the gradient of {self.subject}: {STATES[self.state]}{size}", *told])
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"

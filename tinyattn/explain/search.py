@@ -1,31 +1,32 @@
-"""The search for what happened to a gradient on its way back.
+"""The question, and its answer: what the gradient is, and if something is wrong with it, who did it.
 
-The graph is walked as `engine.walk` does it, but nothing is released, no `.grad` is written; each edge is looked at.
+`way` walks back and finds the operations, `causes` and `weights` say what it was in them, `cuts` why there is no way.
 """
 
-import gc
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tinyattn.engine import GradientError, seed, youngest_last
-from tinyattn.engine import fit as fitted
-from tinyattn.explain.causes import Edge, cause
+from tinyattn.engine import GradientError, youngest_last
+from tinyattn.explain.causes import cause
+from tinyattn.explain.cuts import cuts, note_on, off_the_graph, reached, roots_of, without_root
 from tinyattn.explain.explanation import Explanation, Reason
-from tinyattn.nodes import Node, place, recording
+from tinyattn.explain.way import Edge, Meeting, Way, culprits, is_zero, not_finite, plain, shrinking, walk
+from tinyattn.explain.weights import CONSTANT
+from tinyattn.explain.words import round_off
+from tinyattn.nodes import Node, place
 from tinyattn.rules.registry import argument
 from tinyattn.tensor import Tensor
 
 TINY = 1e-8  # of the root's own gradient
-SHRINKS = 1e-3  # an edge that passes on less than this is told of where a gradient is tiny
-MOST = 5  # reasons of one kind
+MOST = 8  # reasons
 
 
 def explain_gradient(tensor: Tensor, root: Tensor | None = None) -> Explanation:
     """Say why the gradient of `root` in `tensor` is None, zero, tiny, NaN or infinite, and where that was decided.
 
-    The reasons name the operation, and the line of one's own source that asked for it:
+    The reasons, eight at most, name the operation and the line of one's own source that asked for it:
 
     | kind | what it means |
     |---|---|
@@ -36,13 +37,15 @@ def explain_gradient(tensor: Tensor, root: Tensor | None = None) -> Explanation:
     | constant direction | the gradient pushes where the output can't move |
     | masked, not selected, not the winner, dropped, times zero | the number doesn't count |
     | cancels | several ways back, whose sum is 0 |
-    | 0·inf, infinite slope | the operation on whose way back NaN or an infinity begins |
+    | small slope, vanishing | one operation shrinks the gradient; many do, each a little |
+    | 0·inf, infinite slope, overflow | the operation on whose way back NaN or an infinity begins |
     | forward | the operation in which NaN or an infinity begins |
-    | released, written | the graph is no longer there |
+    | released, written, no root | the graph is no longer there, or has no single number at its end |
+    | hook | hooks may change the gradient: they aren't called here |
 
-    `root` is a single number, a loss; if it isn't given, it is looked for among what is alive and uses the tensor. The
-    graph must be there still: ask before `backward()`, or after `backward(retain_graph=True)`. Nothing is changed, and
-    hooks aren't called.
+    Zeros, NaN and infinities are followed from the tensor to where they began. `root` is a single number, a loss; if it
+    isn't given, it is looked for among what is alive and uses the tensor. The graph must be there still: ask before
+    `backward()`, or after `backward(retain_graph=True)`. No gradient and no graph is changed.
 
     Raises `TypeError` for what isn't a Tensor, `GradientError` for a root of more than one number.
 
@@ -58,39 +61,62 @@ def explain_gradient(tensor: Tensor, root: Tensor | None = None) -> Explanation:
             raise TypeError(f"explain_gradient: {name} must be a Tensor; got {type(given).__name__}")
     subject = f"{tensor.name or 'the tensor'}, of shape {tensor.shape}"
     if not tensor._requires_grad:
-        return Explanation(subject, "none", None, (_off_the_graph(tensor),))
+        return Explanation(subject, "none", None, (off_the_graph(tensor),))
+    note = ""
     if root is None:
-        found = _root_of(tensor)
-        if found is None:
-            return _without_root(tensor, subject)
-        root = found
+        roots, ends = roots_of(tensor)
+        if not roots:
+            state = "none" if tensor.grad is None and not ends else "unknown"
+            return Explanation(subject, state, None, without_root(tensor, ends))
+        root, note = roots[0], note_on(roots)
     if root.size != 1:
         raise GradientError(f"explain_gradient: root must be a single number, a loss; got shape {root.shape}")
     try:
-        return _explain(tensor, root, subject)
+        state, gradient, reasons = _explain(tensor, root)
     except GradientError as error:
         kind = "released" if "released" in str(error) else "written"
         hint = " Ask before backward(), or give that backward retain_graph=True." if kind == "released" else ""
         reason = Reason(kind, str(error).removeprefix("backward: ") + "." + hint)
-        return Explanation(subject, "unknown", None, (reason,))
+        return Explanation(subject, "unknown", None, (reason,), note)
+    return Explanation(subject, state, gradient, tuple(reasons), note)
 
 
-def _explain(tensor: Tensor, root: Tensor, subject: str) -> Explanation:
+def _explain(tensor: Tensor, root: Tensor) -> tuple[str, Any, list[Reason]]:
     order = youngest_last(root, -1) if root._requires_grad else []
     if tensor not in set(order):
-        return Explanation(subject, "none", None, tuple(_cuts(tensor, root)))
-    edges, gradient = _walk(tensor, root, order)
-    if gradient is None:
-        return Explanation(subject, "none", None, tuple(_given_none(tensor, order)))
-    state = _state(gradient)
-    reasons = {
-        "nan": lambda: _not_finite(order, edges, np.isnan),
-        "infinite": lambda: _not_finite(order, edges, np.isinf),
-        "zero": lambda: _zero(tensor, edges),
-        "partly zero": lambda: _lost(edge for edge in edges if _loses_some(edge)),
-        "tiny": lambda: _lost(sorted(filter(_shrinks, edges), key=_passed_on)),
-    }.get(state, list)()
-    return Explanation(subject, state, gradient, (*reasons, *_hooks(order)))
+        return "none", None, list(cuts(tensor, root))
+    way = walk(tensor, root, order)
+    if tensor not in way.sums:
+        return "none", None, list(_given_none(tensor, order))
+    gradient = way.sums[tensor]
+    state = _state(gradient, way)
+    with np.errstate(all="ignore"):
+        if state in ("nan", "infinite"):
+            reasons = _not_finite(way, tensor)
+        elif state in ("zero", "partly zero"):
+            reasons = map(_lost, culprits(way, tensor, is_zero))
+        elif state == "tiny":
+            reasons = _shrunk(way)
+        else:
+            reasons = iter(())
+        return state, gradient, [*_once(reasons), *_once(_hooks(order))]
+
+
+def _state(gradient: Any, way: Way) -> str:
+    if np.isnan(gradient).any():
+        return "nan"
+    if np.isinf(gradient).any():
+        return "infinite"
+    if not gradient.size:
+        return "fine"
+    if not gradient.any():
+        return "zero"
+    largest = np.abs(gradient).max()
+    if largest < TINY:
+        return "tiny"
+    if largest < round_off(gradient) and any(_is_round_off(*found, gradient) for found in shrinking(way)):
+        return "tiny"
+    return "fine" if gradient.all() else "partly zero"
 
 
 def _given_none(tensor: Tensor, order: list[Node]) -> Iterator[Reason]:
@@ -101,96 +127,14 @@ def _given_none(tensor: Tensor, order: list[Node]) -> Iterator[Reason]:
                 yield Reason("constant", text, user._rule.__name__, place(user))
 
 
-def _state(gradient: Any) -> str:
-    if np.isnan(gradient).any():
-        return "nan"
-    if np.isinf(gradient).any():
-        return "infinite"
-    if not gradient.any():
-        return "zero"
-    if np.abs(gradient).max() < TINY:
-        return "tiny"
-    return "fine" if gradient.all() else "partly zero"
-
-
-# ------------------------------------------------------------------------------------------------ the way back
-
-
-def _walk(tensor: Tensor, root: Tensor, order: list[Node]) -> tuple[list[Edge], Any]:
-    """Every edge that may lead to the tensor, root first, with the gradients on it; and the gradient in the tensor."""
-    leads = _leading_to(tensor, order)
-    order = list(order)
-    sums: dict[Node, Any] = {root: seed(root, None)}
-    edges: list[Edge] = []
-    with recording(False), np.errstate(all="ignore"):
-        while order:
-            node = order.pop()
-            d_output = sums.get(node)
-            if d_output is None or node._rule is None or node is tensor:
-                continue
-            gradients = node._backward(d_output)
-            if isinstance(gradients, Node):  # a checkpoint, computed again
-                again = youngest_last(gradients, node._age + 1)
-                leads |= _leading_to(tensor, again, leads)
-                order += again
-                sums[gradients] = d_output
-                continue
-            for i, (x, gradient) in enumerate(zip(node._parents or (), gradients, strict=True)):
-                if x is None or gradient is None or not x._requires_grad or x not in leads:
-                    continue
-                gradient = fitted(gradient, x, node)
-                edges.append(Edge(node, i, np.asarray(d_output), np.asarray(gradient)))
-                sums[x] = sums[x] + gradient if x in sums else gradient
-    found = sums.get(tensor)
-    return edges, None if found is None else np.asarray(found)
-
-
-def _leading_to(tensor: Node, order: list[Node], known: "set[Node] | None" = None) -> set[Node]:
-    """The nodes of `order`, which is oldest first, from which the tensor can be reached."""
-    leads = {tensor} | (known or set())
-    for node in order:
-        if any(x in leads for x in node._parents or () if x is not None and x._requires_grad):
-            leads.add(node)
-    return leads
-
-
-def _zero(tensor: Tensor, edges: list[Edge]) -> list[Reason]:
-    """Who turned a gradient into zeros; failing that, those who did so in part, or whose sum it is."""
-    lost = [edge for edge in edges if edge.d_output.any() and not edge.d_input.any()]
-    if lost:
-        return _lost(lost)
-    arriving = [edge for edge in edges if (edge.node._parents or ())[edge.place] is tensor and edge.d_input.any()]
-    if len(arriving) > 1:
-        told = ", ".join(f"{edge.rule}{_at(edge.node)}" for edge in arriving[:MOST])
-        return [Reason("cancels", f"the gradients that come back from {told} sum to 0")]
-    return _lost(edge for edge in edges if _loses_some(edge))
-
-
-def _lost(edges: Iterable[Edge]) -> list[Reason]:
-    """A reason for each edge, each said once."""
-    reasons: dict[Reason, None] = {}
-    for edge in edges:
-        kind, text = cause(edge)
-        reasons[Reason(kind, text, edge.rule, place(edge.node))] = None
-        if len(reasons) == MOST:
+def _once(reasons: Iterable[Reason]) -> list[Reason]:
+    """Each once, for what is in a loop says the same again; not too many."""
+    told: dict[Reason, None] = {}
+    for reason in reasons:
+        told[reason] = None
+        if len(told) == MOST:
             break
-    return list(reasons)
-
-
-def _loses_some(edge: Edge) -> bool:
-    """Whether there are zeros in what goes out that weren't in what came in."""
-    if edge.d_input.shape == edge.d_output.shape:
-        return bool(((edge.d_input == 0) & (edge.d_output != 0)).any())
-    return bool(edge.d_output.any() and (edge.d_input == 0).any())
-
-
-def _passed_on(edge: Edge) -> float:
-    came = np.abs(edge.d_output).max(initial=0.0)
-    return float(np.abs(edge.d_input).max(initial=0.0) / came) if came else 1.0
-
-
-def _shrinks(edge: Edge) -> bool:
-    return _passed_on(edge) < SHRINKS
+    return list(told)
 
 
 def _hooks(order: list[Node]) -> Iterator[Reason]:
@@ -201,127 +145,100 @@ def _hooks(order: list[Node]) -> Iterator[Reason]:
             yield Reason("hook", text, rule, place(node))
 
 
+# ------------------------------------------------------------------------------------------------ zero, and nearly so
+
+
+def _lost(found: Edge | Meeting) -> Reason:
+    if isinstance(found, Edge):
+        kind, text = cause(found)
+        return Reason(kind, text, found.rule, place(found.node))
+    return Reason("cancels", f"the gradients that come back from {_several(found)} sum to 0")
+
+
+def _several(meeting: Meeting) -> str:
+    return ", ".join(f"{edge.rule}{_at(edge.node)}" for edge in meeting.edges[:MOST])
+
+
+def _is_round_off(ratio: float, found: Edge | Meeting, gradient: Any) -> bool:
+    """Whether what goes out is all that is left of a sum that is 0."""
+    return 0 < ratio < round_off(gradient) and (isinstance(found, Meeting) or cause(found)[0] in (CONSTANT, "cancels"))
+
+
+def _shrunk(way: Way) -> Iterator[Reason]:
+    """Those who shrink the gradient most: as many as it takes to make it tiny, and all who do so alone."""
+    ranked = sorted(filter(lambda entry: 0 < entry[0] < 1, shrinking(way)), key=lambda entry: entry[0])
+    together = 1.0
+    for n, (ratio, found) in enumerate(ranked):
+        if together <= TINY < ratio or n == MOST:
+            break
+        together *= ratio
+        reason = _lost(found)
+        if ratio > 1e-3 and reason.kind in ("small slope", "saturated"):
+            text = f"it passes on {ratio:.3g} of the gradient, one of {len(ranked)} operations that shrink it"
+            reason = reason._replace(kind="vanishing", text=text)
+        yield reason
+
+
 # ------------------------------------------------------------------------------------------------ NaN and infinity
 
 
-def _not_finite(order: list[Node], edges: list[Edge], bad: Any) -> list[Reason]:
-    """Where it begins: going forward, else going back."""
-    what = "a NaN" if bad is np.isnan else "an infinity"
-    for node in order:
-        if bad(node._data).any() and not any(bad(x).any() for x in _numbers_in(node)):
-            if node._rule is None:
-                return [Reason("forward", f"{node.name or 'a leaf'} holds {what} to begin with")]
-            return [Reason("forward", f"it made {what} out of numbers without one", node._rule.__name__, place(node))]
-    for edge in edges:
-        if not np.isfinite(edge.d_output).all() or np.isfinite(edge.d_input).all():
-            continue
-        if edge.d_input.shape == edge.d_output.shape and not edge.d_output[~np.isfinite(edge.d_input)].any():
-            text = (
-                f"the gradient that comes back is 0 where the slope of {edge.rule} is infinite. If a `where` or a mask"
-                " after it is to hide that, put one before it: the value must be fine, too"
-            )
-            return [Reason("0·inf", text, edge.rule, place(edge.node))]
-        text = f"a finite gradient came back, and {what} went on to {edge.argument}"
-        return [Reason("infinite slope", text, edge.rule, place(edge.node))]
-    return []
+def _not_finite(way: Way, tensor: Tensor) -> Iterator[Reason]:
+    for found in culprits(way, tensor, not_finite):
+        if isinstance(found, Meeting):
+            yield Reason("overflow", f"the gradients that come back from {_several(found)} are finite; their sum isn't")
+        else:
+            yield from _exploded(found)
 
 
-def _numbers_in(node: Node) -> list[Any]:
-    arrays = [np.asarray(x._data if isinstance(x, Node) else x) for x in node._inputs or () if x is not None]
-    return [array for array in arrays if array.dtype.kind in "fc"]
-
-
-# ------------------------------------------------------------------------------------------------ no way back
-
-
-CUT = {
-    "detach": ("detached", "detach() cuts the result off from what it was made of"),
-    "no_grad": ("no_grad", "it was computed where nothing is recorded"),
-    "constant": ("constant", "its result has no gradient, being no float32 or float64"),
-}
-
-
-def _off_the_graph(tensor: Node) -> Reason:
-    if tensor._origin is not None:
-        kind, text = CUT[tensor._origin.reason]
-        return Reason(kind, text, tensor._origin.rule, place(tensor))
-    if tensor._data.dtype.kind not in "f":
-        return Reason("constant", f"it holds {tensor._data.dtype}; gradients need float32 or float64")
-    return Reason("constant", "its requires_grad is False: it was made without requires_grad=True")
-
-
-def _cuts(tensor: Tensor, root: Tensor) -> Iterator[Reason]:
-    """Every place where the way from the root to the tensor is cut."""
-    seen: set[Node] = {root}
-    found: list[Node] = [root]
-    for node in found:
-        if node._parents is None:
-            raise GradientError("the graph was released by an earlier backward")
-        for x in _made_of(node):
-            if x not in seen:
-                seen.add(x)
-                found.append(x)
-    leads: set[Node] = {tensor}
-    for node in sorted(found, key=lambda node: node._age):
-        if node is not tensor and any(x in leads for x in _made_of(node)):
-            leads.add(node)
-    cut_off = [node for node in found if node._rule is None and node._origin is not None]
-    certain = [node for node in cut_off if node in leads]
-    yield from dict.fromkeys(map(_off_the_graph, certain))
-    if certain:
-        return
-    possible = [node for node in cut_off if node._origin and any(source() is None for source in node._origin.sources)]
-    for reason in dict.fromkeys(map(_off_the_graph, possible)):
-        yield reason._replace(text=reason.text + ". (That is gone; if it was made of the tensor, it was cut off here)")
-    if not possible:
-        yield Reason(
-            "severed",
-            "root wasn't computed from it, by anything that is recorded. (float(t), t.item(), t.numpy() and NumPy on"
-            " what they give cut off without a word)",
+def _exploded(edge: Edge) -> Iterator[Reason]:
+    """Where zero meets a slope that isn't finite; else where that begins going forward; else the slope alone."""
+    where, begun = place(edge.node), list(_begun(edge.node))
+    same_shape = edge.d_output.shape == edge.lost.shape
+    by_zero = edge.lost & (edge.d_output == 0 if same_shape else not edge.d_output.any())
+    if by_zero.any():
+        text = (
+            f"the gradient that comes back is 0 where the slope of {edge.rule} isn't finite. If a `where` or a mask"
+            " after it is to hide that, put one before it: the value must be fine, too"
         )
+        yield Reason("0·inf", text, edge.rule, where)
+    yield from begun
+    if not begun and (edge.lost & ~by_zero).any():
+        what = "a NaN" if np.isnan(edge.d_input[edge.lost]).any() else "an infinity"
+        text = f"a finite gradient came back, and {what} went on to {edge.argument}"
+        yield Reason("infinite slope", text, edge.rule, where)
 
 
-def _made_of(node: Node) -> list[Node]:
-    """What a node was made of, also where it was cut off."""
-    known = [x for x in node._parents or () if x is not None]
-    if node._rule is None and node._origin is not None:
-        known += [x for x in (source() for source in node._origin.sources) if x is not None]
-    return known
+def _begun(node: Node) -> Iterator[Reason]:
+    """Where, on the way forward, the numbers began not to be finite that a node has, or was given."""
 
+    def spoiled(made: Node) -> list[Node]:
+        return [x for x in made._parents or () if x is not None and not_finite(x._data).any()]
 
-def _root_of(tensor: Tensor) -> Tensor | None:
-    """The youngest single number alive that was made of the tensor, and that nothing was made of."""
-    users: dict[Node, list[Node]] = {}
-    for node in gc.get_objects():
-        if isinstance(node, Node):
-            for x in _made_of(node):
-                users.setdefault(x, []).append(node)
-    seen: set[Node] = {tensor}
-    found: list[Node] = [tensor]
-    for node in found:
-        fresh = [user for user in users.get(node, ()) if user not in seen]
-        seen.update(fresh)
-        found += fresh
-    ends = [node for node in found if node not in users and node is not tensor]
-    single = [node for node in ends if isinstance(node, Tensor) and node.size == 1 and node._requires_grad]
-    return max(single, key=lambda node: node._age, default=None)
-
-
-def _without_root(tensor: Tensor, subject: str) -> Explanation:
-    """What can be said where nothing that is alive leads back to the tensor."""
-    cut = [
-        node
-        for node in gc.get_objects()
-        if isinstance(node, Node) and node._rule is None and node._origin is not None
-        if any(source() is tensor for source in node._origin.sources)
+    trail = sorted(reached([node], spoiled), key=lambda made: made._age)
+    begun = [
+        found
+        for made in trail
+        for bad, excuse in ((np.isnan, np.isnan), (np.isinf, not_finite))
+        for found in _begun_at(made, bad, excuse)
     ]
-    text = (
-        "nothing that can be walked back was made of it: backward() released what was, or it was never used. Ask before"
-        " backward(), or give that backward retain_graph=True, or name the root"
-    )
-    told = dict.fromkeys(map(_off_the_graph, sorted(cut, key=lambda node: node._age)))
-    reasons = (*told, Reason("released", text))
-    return Explanation(subject, "none" if tensor.grad is None else "unknown", None, reasons)
+    certain = [reason for reason, on_purpose in begun if not on_purpose]
+    yield from certain or (reason for reason, _ in begun)
+
+
+def _begun_at(made: Node, bad: Any, excuse: Any) -> Iterator[tuple[Reason, bool]]:
+    """Whether it began here; and whether that may be on purpose, as infinities that are given may, scores of −∞ say."""
+    what, on_purpose = ("a NaN", False) if bad is np.isnan else ("an infinity", True)
+    if made._rule is None:
+        if bad(made._data).any():
+            yield Reason("forward", f"{made.name or 'a leaf'} holds {what} to begin with"), on_purpose
+        return
+    rule, where, inputs = made._rule.__name__, place(made), made._inputs or ()
+    for i, x in enumerate(inputs):
+        if x is not None and not isinstance(x, Node) and bad(x).any():
+            yield Reason("forward", f"it was given {what}, as {argument(made._rule, i)}", rule, where), on_purpose
+    if bad(made._data).any() and not any(excuse(plain(x)).any() for x in inputs if x is not None):
+        numbers = "numbers without one" if bad is np.isnan else "finite numbers"
+        yield Reason("forward", f"it made {what} out of {numbers}", rule, where), False
 
 
 def _at(node: Node) -> str:
