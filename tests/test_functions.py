@@ -136,7 +136,7 @@ def test_split_that_does_not_come_out_even():
         np.split(x, 2, 1)
     with pytest.raises(ValueError, match="can't be cut into 0 parts"):
         ta.split(x, 0)
-    with pytest.raises(ValueError, match=r"split: there is no axis 2 in shape \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"split: there is no axis 2, .*got shape \(2, 3\)"):
         ta.split(x, 2, 2)
 
 

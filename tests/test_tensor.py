@@ -46,7 +46,7 @@ def test_gradients_need_float32_or_float64(data):
 
 @pytest.mark.parametrize("data", ["text", [None], object(), [["a"]]])
 def test_it_holds_numbers(data):
-    with pytest.raises(TypeError, match="tensor: needs numbers; got"):
+    with pytest.raises(TypeError, match="tensor: data needs numbers; got"):
         ta.tensor(data)
 
 
@@ -216,9 +216,9 @@ def test_single_numbers():
     assert (float(x), int(x), bool(x), x.item()) == (2.5, 2, True, 2.5)
     assert f"{x:.2f}" == "2.50"
     assert f"{leaf([1.0, 2.0])}" == "tensor([1., 2.], requires_grad=True)"
-    with pytest.raises(ValueError, match="ambiguous"):
+    with pytest.raises(ValueError, match=r"^bool: needs a tensor of one number; got shape \(2,\)"):
         bool(leaf([1.0, 2.0]))
-    with pytest.raises(ValueError, match="size 1"):
+    with pytest.raises(ValueError, match=r"^float: needs a tensor of one number; got shape \(2,\)"):
         float(leaf([1.0, 2.0]))
 
 

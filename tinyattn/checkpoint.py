@@ -44,7 +44,9 @@ def checkpoint(f: Callable[..., Any], *, rngs: Iterable[Any] = ()) -> Callable[.
     """
     if not callable(f):
         raise TypeError(f"checkpoint: needs a function or a module; got {type(f).__name__}")
-    extra = list(rngs)
+    extra = list(rngs) if isinstance(rngs, Iterable) else [rngs]
+    if extra == [rngs] or not all(isinstance(rng, np.random.Generator) for rng in extra):
+        raise TypeError(f"checkpoint: rngs must be a list of numpy.random.Generators; got {rngs!r}")
 
     @functools.wraps(f)
     def checkpointed(*args: Any, **options: Any) -> Any:

@@ -18,6 +18,7 @@ from tinyattn.engine import FLOATS, GradientError, apply, is_recording, leaf, re
 from tinyattn.functions import reshape, stack
 from tinyattn.nodes import as_array
 from tinyattn.rows import pull_back_each
+from tinyattn.rules.checks import check_flag
 from tinyattn.rules.elementwise import positive
 from tinyattn.rules.registry import Array, Result
 from tinyattn.structures import Structure, is_array, is_module, leaves, mapped, opened
@@ -73,6 +74,7 @@ def value_and_grad(
     {'w': tensor(3.), 'b': tensor(1.)}
     """
     _check_function("grad", f)
+    check_flag("grad", "has_aux", has_aux)
     several = isinstance(argnums, tuple)
     chosen = argnums if isinstance(argnums, tuple) else (argnums,)
     if not all(_is_whole(i) for i in chosen):
@@ -334,7 +336,10 @@ def _tangents(name: str, primals: Any, tangents: Any) -> dict[str, Any]:
     for what, given in (("primals", primals), ("tangents", tangents)):
         if not isinstance(given, list | tuple):
             raise TypeError(f"{name}: {what} must be a list or a tuple; got {type(given).__name__}. Are [ ] missing?")
-    moving, along = (dict(leaves(opened(tuple(given)))) for given in (primals, tangents))
+    moving, along = (
+        dict(leaves(opened(tuple(given), f"{name}: {what}")))
+        for what, given in (("primals", primals), ("tangents", tangents))
+    )
     for path in moving | along:
         if path not in along:
             told = f"primals{path} has none"

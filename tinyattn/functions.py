@@ -12,6 +12,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 import numpy as np
 
 from tinyattn.engine import lift
+from tinyattn.nodes import numbers
 from tinyattn.rules import (
     activations,
     elementwise,
@@ -25,6 +26,7 @@ from tinyattn.rules import (
 from tinyattn.rules import attention as attention_rules
 from tinyattn.rules import dropout as dropout_rules
 from tinyattn.rules import softmax as softmax_rules
+from tinyattn.rules.checks import check_flag, check_number, check_whole
 from tinyattn.rules.registry import Result
 from tinyattn.rules.registry import rule as register
 from tinyattn.tensor import COMPOSED, Tensor
@@ -198,6 +200,7 @@ def attention(
     >>> attention(query, key, value)
     array([[2.]])
     """
+    check_flag("attention", "return_weights", return_weights)
     options: dict[str, Any] = {"mask": mask, "causal": causal, "scale": scale}
     output = _mix(query, key, value, bias, **options)
     if not return_weights:
@@ -245,9 +248,17 @@ def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     >>> split([1.0, 2.0, 3.0, 4.0], [1])
     [array([1.]), array([2., 3., 4.])]
     """
-    shape = np.shape(ary)
+    ary = ary if isinstance(ary, Tensor) else numbers(ary, "split: ary")
+    check_whole("split", "indices_or_sections", indices_or_sections)
+    if not hasattr(axis, "__index__"):
+        raise TypeError(f"split: axis must be a whole number; got {axis!r}")
+    if np.ndim(indices_or_sections) > 1:
+        raise ValueError(f"split: places to cut at go in as one list; got {indices_or_sections!r}")
+    shape = ary.shape
     if not -len(shape) <= axis < len(shape):
-        raise np.exceptions.AxisError(f"split: there is no axis {axis} in shape {shape}")
+        raise np.exceptions.AxisError(
+            f"split: there is no axis {axis}, counted from 0 or back from -1; got shape {shape}"
+        )
     if np.ndim(indices_or_sections):
         cuts = [int(place) for place in indices_or_sections]
     else:
@@ -276,14 +287,16 @@ def dropout(x: Any, p: float = 0.5, *, rng: Any = None, training: bool = True) -
     >>> dropout(np.ones(5), 0.5, rng=np.random.default_rng(0))
     array([2., 0., 0., 0., 2.])
     """
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout: p is a probability, and must lie in 0 … 1; got {p}")
+    check_number("dropout", "p", p, 0, 1)
+    check_flag("dropout", "training", training)
     if p == 0 or not training:
         return positive(x)
     if not isinstance(rng, np.random.Generator):
         kind = type(rng).__name__
         raise TypeError(f"dropout: rng must be a numpy.random.Generator, np.random.default_rng(seed) say; got {kind}")
-    return _dropout(x, rng.random(np.shape(x)) >= p, p=p)
+    if not isinstance(x, Tensor):
+        x = numbers(x, "dropout: x")
+    return _dropout(x, rng.random(x.shape) >= p, p=p)
 
 
 def rule(function: Callable[P, Result]) -> Callable[P, Tensor]:
@@ -301,4 +314,6 @@ def rule(function: Callable[P, Result]) -> Callable[P, Tensor]:
     >>> cube(2.0)
     np.float64(8.0)
     """
+    if not callable(function):
+        raise TypeError(f"rule: needs a function that gives (output, backward); got {type(function).__name__}")
     return lift(register(function))

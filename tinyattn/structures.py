@@ -42,7 +42,7 @@ def leaves(x: Structure, path: str = "") -> list[tuple[str, Any]]:
         raise _too_deep(path) from None
 
 
-def opened(x: Structure) -> Structure:
+def opened(x: Structure, path: str = "") -> Structure:
     """The same structure, with a dict in place of every module: its parameters that require a gradient, by name."""
 
     def open_module(leaf: Any, _: str) -> Any:
@@ -50,7 +50,7 @@ def opened(x: Structure) -> Structure:
             return leaf
         return {name: parameter for name, parameter in leaf.named_parameters() if parameter.requires_grad}
 
-    return mapped(open_module, x)
+    return mapped(open_module, x, path)
 
 
 def is_module(x: Any) -> bool:

@@ -11,6 +11,7 @@ released; `_options`, the rule's keyword options.
 import difflib
 import functools
 import math
+import operator
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Final, ParamSpec
@@ -19,8 +20,21 @@ import numpy as np
 
 from tinyattn import engine
 from tinyattn.engine import apply, binary, lift
-from tinyattn.nodes import FLOATS, SHARED, GradientError, Node, is_array, leaf, lend, next_age, read_only, severed
+from tinyattn.nodes import (
+    FLOATS,
+    NUMBERS,
+    SHARED,
+    GradientError,
+    Node,
+    leaf,
+    lend,
+    next_age,
+    numbers,
+    read_only,
+    severed,
+)
 from tinyattn.rules import RULES, elementwise, products, reductions, selection, shapes
+from tinyattn.rules.checks import check_flag
 from tinyattn.rules.registry import Array, Result
 
 P = ParamSpec("P")
@@ -57,11 +71,17 @@ def _operator(rule: engine.Rule) -> "tuple[Callable[[Tensor, Any], Tensor], Call
     return binary(rule), reflected
 
 
-def _comparison(ufunc: np.ufunc) -> "Callable[[Tensor, Any], np.ndarray[Any, Any]]":
+def _comparison(compare: Callable[[Any, Any], Any]) -> "Callable[[Tensor, Any], np.ndarray[Any, Any]]":
     """A comparison: booleans, which have no gradient, in a plain array."""
 
     def comparison(self: "Tensor", other: Any) -> "np.ndarray[Any, Any]":
-        result: np.ndarray[Any, Any] = ufunc(self._data, other._data if isinstance(other, Node) else other)
+        given = other._data if isinstance(other, Node) else other
+        try:
+            result: np.ndarray[Any, Any] = compare(self._data, given)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            got = f"shape {given.shape}" if hasattr(given, "shape") else type(given).__name__
+            raise kind(f"{compare.__name__}: a tensor of shape {self.shape} can't be compared with {got}") from error
         return result
 
     return comparison
@@ -96,7 +116,7 @@ class Tensor(Node):
         """Wrap an array without copying it; see `tinyattn.tensor`."""
         array = _array(data, dtype)
         if requires_grad:
-            _check_float(array)
+            _check_float(array, requires_grad)
         super().__init__(array, requires_grad, name)
         self._lent = SHARED
 
@@ -133,7 +153,7 @@ class Tensor(Node):
         if self._rule is not None:
             raise GradientError("requires_grad: only a leaf's can be set; detach() gives one that requires none")
         if value:
-            _check_float(self._data)
+            _check_float(self._data, value)
         self._requires_grad = bool(value)
 
     @property
@@ -173,6 +193,8 @@ class Tensor(Node):
         Raises `GradientError` where no gradient can be had, `ValueError` for one of another shape. Whatever is raised,
         also by a rule on the way, no `.grad` has changed; but the graph may be used up.
         """
+        check_flag("backward", "retain_graph", retain_graph)
+        check_flag("backward", "create_graph", create_graph)
         engine.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
     def retain_grad(self) -> None:
@@ -235,7 +257,7 @@ class Tensor(Node):
 
     def item(self) -> float | int | bool:
         """The one number that the Tensor holds, as a Python number."""
-        number: float | int | bool = self._data.item()
+        number: float | int | bool = self._one_number("item")
         return number
 
     def tolist(self) -> Any:
@@ -243,13 +265,19 @@ class Tensor(Node):
         return self._data.tolist()
 
     def __float__(self) -> float:
-        return float(self._data.item())
+        return float(self._one_number("float"))
 
     def __int__(self) -> int:
-        return int(self._data.item())
+        return int(self._one_number("int"))
 
     def __bool__(self) -> bool:
-        return bool(self._data)
+        return bool(self._one_number("bool"))
+
+    def _one_number(self, name: str) -> Any:
+        if self.size != 1:
+            hint = " Use .any() or .all() of its .numpy()" if name == "bool" else " Use .tolist() for several"
+            raise ValueError(f"{name}: needs a tensor of one number; got shape {self.shape}.{hint}")
+        return self._data.item()
 
     def __reduce__(self) -> Any:
         """For copies and pickles, which are leaves: they have no part in the graph, and an age of their own."""
@@ -300,12 +328,12 @@ class Tensor(Node):
     __pos__ = _lift(elementwise.positive)
     __abs__ = _lift(elementwise.absolute)
 
-    __eq__ = _comparison(np.equal)  # type: ignore[assignment]
-    __ne__ = _comparison(np.not_equal)  # type: ignore[assignment]
-    __lt__ = _comparison(np.less)
-    __le__ = _comparison(np.less_equal)
-    __gt__ = _comparison(np.greater)
-    __ge__ = _comparison(np.greater_equal)
+    __eq__ = _comparison(operator.eq)  # type: ignore[assignment]
+    __ne__ = _comparison(operator.ne)  # type: ignore[assignment]
+    __lt__ = _comparison(operator.lt)
+    __le__ = _comparison(operator.le)
+    __gt__ = _comparison(operator.gt)
+    __ge__ = _comparison(operator.ge)
 
     # ------------------------------------------------------------------------------------------------ methods
 
@@ -329,11 +357,17 @@ class Tensor(Node):
 
     def argmax(self, axis: int | None = None) -> Any:
         """Where the largest number stands, as a plain array of integers."""
-        return np.argmax(self._data, axis)
+        return self._where_it_is(np.argmax, axis)
 
     def argmin(self, axis: int | None = None) -> Any:
         """Where the smallest number stands, as a plain array of integers."""
-        return np.argmin(self._data, axis)
+        return self._where_it_is(np.argmin, axis)
+
+    def _where_it_is(self, find: Callable[..., Any], axis: int | None) -> Any:
+        try:
+            return find(self._data, axis)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{find.__name__}: {error}; got shape {self.shape} and axis {axis!r}") from None
 
     def reshape(self, *shape: Any) -> "Tensor":
         """The same numbers in another shape: `x.reshape(2, 3)` or `x.reshape((2, 3))`."""
@@ -381,6 +415,11 @@ class Tensor(Node):
 
     # ------------------------------------------------------------------------------------------------ NumPy's protocols
 
+    @property
+    def _mask(self) -> Any:
+        """What masked arrays ask for before they compute with the numbers, off the graph."""
+        raise TypeError("a masked array can't be combined with a tensor. Fill it, with .filled(0) say")
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
         if self._requires_grad:
             raise TypeError(
@@ -411,7 +450,7 @@ def tensor(data: Any, *, requires_grad: bool = False, dtype: Any = None, name: s
     """
     array = _array(data, dtype).copy()
     if requires_grad:
-        _check_float(array)
+        _check_float(array, requires_grad)
     number_or_array = array if array.ndim else array[()]  # NumPy's scalars are faster than arrays of no axes
     return leaf(Tensor, number_or_array, requires_grad, name)
 
@@ -424,16 +463,20 @@ def _restored(data: Array, requires_grad: bool, name: str | None, grad: Tensor |
 
 def _array(data: Any, dtype: Any) -> Any:
     given = data._data if isinstance(data, Node) else data
-    if is_array(given) and not isinstance(given, np.ndarray | np.generic):  # another library's
-        array = given if dtype is None else given.astype(dtype)
-    else:
-        array = np.asarray(given, dtype=dtype)
-    if array.dtype.kind not in "fiubc":
-        raise TypeError(f"tensor: needs numbers; got {type(data).__name__} of dtype {array.dtype}")
-    return array
+    array = numbers(given, "tensor: data")
+    if dtype is None:
+        return array
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"tensor: there is no dtype {dtype!r}") from None
+    if kind.kind not in NUMBERS or (array.dtype.kind == "c" != kind.kind):
+        raise TypeError(f"tensor: data of dtype {array.dtype} can't be of dtype {kind}")
+    return np.asarray(given, kind) if isinstance(array, np.ndarray) else array.astype(kind)
 
 
-def _check_float(array: Array) -> None:
+def _check_float(array: Array, requires_grad: bool) -> None:
+    check_flag("tensor", "requires_grad", requires_grad)
     if array.dtype not in FLOATS:
         raise TypeError(f"requires_grad: gradients need float32 or float64; got {array.dtype}. Is dtype=float missing?")
 
@@ -481,7 +524,7 @@ def _plain_key(key: Any) -> Any:
 
 def _dispatch(name: str, function: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Any:
     """Answer NumPy's function with the rule of its name."""
-    if function.__module__ == "numpy.linalg" and hasattr(np, name):
+    if getattr(function, "__module__", None) == "numpy.linalg" and hasattr(np, name):
         name = f"linalg.{name}"  # not always the same: np.linalg.diagonal is along the last two axes
     if name in COMPOSED:
         return COMPOSED[name](*args, **given)

@@ -14,6 +14,7 @@ from tinyattn.functions import concatenate, reshape
 from tinyattn.gallery import Sample
 from tinyattn.gradcheck.report import BACKWARD, TAPE
 from tinyattn.gradcheck.witnesses import Case, Precision, Vector, floating, random_cotangents, replaced, sent
+from tinyattn.nodes import as_array, numbers
 from tinyattn.rules.registry import Result
 from tinyattn.structures import is_module, leaves, mapped, opened
 from tinyattn.tensor import Tensor
@@ -29,11 +30,13 @@ class Recorder:
 
     def __init__(self, f: Callable[..., Any], inputs: Any, precision: Precision) -> None:
         """`inputs` is the argument, or a tuple of them."""
+        if not callable(f):
+            raise TypeError(f"gradcheck: needs a function of Tensors; got {type(f).__name__}")
         self.f = f
         self.given = inputs if isinstance(inputs, tuple) and not hasattr(inputs, "_fields") else (inputs,)
         self.subject = getattr(f, "__name__", type(f).__name__)
         names = names_of(f, len(self.given))
-        held = [part for name, x in zip(names, self.given, strict=True) for part in leaves(opened(x), name)]
+        held = [part for name, x in zip(names, self.given, strict=True) for part in leaves(opened(x, "gradcheck: inputs"), name)]
         self.names = [name for name, _ in held]
         self.arguments = [_plain(np.asarray(x) if type(x) is float else x, precision.dtype) for _, x in held]
         self.chosen = floating(self.arguments)
@@ -79,6 +82,9 @@ class Recorder:
 
     def _called(self, arguments: list[Any]) -> Any:
         output = self.f(*arguments)
+        if output is None or isinstance(output, str):
+            hint = " Is a return missing?" if output is None else ""
+            raise TypeError(f"gradcheck: the function must give one Tensor; got {type(output).__name__}.{hint}")
         if isinstance(output, tuple | list | dict):
             raise TypeError(
                 f"gradcheck: the function must give one Tensor; got {type(output).__name__} of {len(output)}."
@@ -259,8 +265,9 @@ def _as_sent(gradient: Any, x: Any) -> Any:
 
 def _given(cotangent: Any, output: Vector) -> Vector:
     """The cotangent that was asked for, in the output's shape."""
+    given = numbers(cotangent._data if isinstance(cotangent, Node) else cotangent, "gradcheck: cotangent")
     try:
-        c = np.broadcast_to(np.asarray(cotangent, dtype=np.float64), output.shape)
+        c = np.broadcast_to(np.asarray(given, dtype=np.float64), output.shape)
     except ValueError:
         told = f"gradcheck: the cotangent must have the output's shape, {output.shape}; got {np.shape(cotangent)}"
         raise ValueError(told) from None
@@ -271,7 +278,7 @@ def _plain(x: Any, dtype: np.dtype[Any]) -> Any:
     """x as an array of its own, of that dtype if it is floating; None, and what isn't made of numbers, as it is."""
     if x is None or type(x) in (int, float, bool):
         return x
-    array = x._data if isinstance(x, Node) else np.asarray(x)
+    array = x._data if isinstance(x, Node) else as_array(x, "gradcheck: inputs")
     if array.dtype.kind not in "fiubc":
         return x
     return np.array(array, dtype=dtype if array.dtype.kind == "f" else None)

@@ -14,6 +14,7 @@ from tinyattn.gradcheck.cases import Recorder, function_case, rule_case, second_
 from tinyattn.gradcheck.locate import first_wrong, severed
 from tinyattn.gradcheck.report import Report, RuleCheck
 from tinyattn.gradcheck.witnesses import PRECISIONS, Case, Precision, hear
+from tinyattn.rules.checks import check_number
 from tinyattn.rules.registry import RULES
 
 
@@ -52,7 +53,7 @@ def gradcheck(
     >>> bool(report), report.findings[0].argument
     (True, 'x')
     """
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = generator_of(rng)
     precision = precision_of(dtype, step, rtol, atol)
     recorder = Recorder(f, inputs, precision)
     case = function_case(recorder, precision, rng, cotangent, analytic)
@@ -85,7 +86,7 @@ def check_rule(
     >>> check_rule("softmax").ok
     True
     """
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = generator_of(rng)
     precision = precision_of(dtype, None, rtol, atol)
     function, samples = rule_and_samples(rule, samples, rng)
     reports = []
@@ -129,15 +130,29 @@ def precision_of(
     dtype: Any, step: float | None = None, rtol: float | None = None, atol: float | None = None
 ) -> Precision:
     """What the dtype allows, unless something else is asked for."""
-    kind = np.dtype(dtype)
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"gradcheck: dtype must be float64 or float32; there is no {dtype!r}") from None
     if kind not in PRECISIONS:
         raise TypeError(f"gradcheck: dtype must be float64 or float32, which have gradients; got {kind}")
     given = {name: number for name, number in (("step", step), ("rtol", rtol), ("atol", atol)) if number is not None}
     for name, number in given.items():
+        check_number("gradcheck", name, number)
         if not 0 < number < np.inf:
             raise ValueError(f"gradcheck: {name} must be a number above 0; got {number!r}")
     changes: dict[str, Any] = given
     return PRECISIONS[kind]._replace(**changes)
+
+
+def generator_of(rng: np.random.Generator | None) -> np.random.Generator:
+    """The generator, or the one that always draws the same."""
+    if rng is None:
+        return np.random.default_rng(0)
+    if not isinstance(rng, np.random.Generator):
+        kind = type(rng).__name__
+        raise TypeError(f"gradcheck: rng must be a numpy.random.Generator, np.random.default_rng(seed) say; got {kind}")
+    return rng
 
 
 def _not_a_function(case: Case) -> str | None:

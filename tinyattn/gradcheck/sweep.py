@@ -19,7 +19,7 @@ import numpy as np
 from tinyattn.engine import Rule
 from tinyattn.gallery import Sample
 from tinyattn.gradcheck.cases import Recorder, function_case, rule_case
-from tinyattn.gradcheck.checks import precision_of, rule_and_samples
+from tinyattn.gradcheck.checks import generator_of, precision_of, rule_and_samples
 from tinyattn.gradcheck.report import BACKWARD, COMPLEX, finite
 from tinyattn.gradcheck.witnesses import Case, complex_slope, slope, takes_complex
 
@@ -102,7 +102,7 @@ def step_sweep(
     >>> round(sweep.errors["central differences"][0] * 12, 6)  # h² f‴ / 6 = h²
     0.25
     """
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = generator_of(rng)
     recorder = Recorder(f, inputs, precision_of(dtype))
     return _swept(function_case(recorder, precision_of(dtype), rng, None, analytic), steps, rng)
 
@@ -119,13 +119,15 @@ def sweep_rule(
     >>> print(sweep_rule("exp").subject)
     exp, a number
     """
-    rng = np.random.default_rng(0) if rng is None else rng
+    rng = generator_of(rng)
     function, samples = rule_and_samples(rule, samples, rng)
     sample = next(iter(samples))
     return _swept(rule_case(function, sample, precision_of(np.float64), rng), steps, rng)
 
 
 def _swept(case: Case, given: Iterable[float] | None, rng: np.random.Generator) -> Sweep:
+    if isinstance(given, str) or not (given is None or hasattr(given, "__iter__")):
+        raise TypeError(f"sweep: steps must be a list of numbers; got {type(given).__name__}")
     steps = [2.0**-k for k in range(1, 53)] if given is None else [float(h) for h in given]
     if not steps or not all(0 < h < np.inf for h in steps):
         raise ValueError("sweep: steps must be numbers above 0, one at least")

@@ -4,6 +4,7 @@ What draws is imported when something is drawn: `import tinyattn` stays quick.
 """
 
 import os
+import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -95,7 +96,10 @@ def graph(tensor: Tensor, *, names: Mapping[str, Tensor] | None = None) -> Graph
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"graph: needs a Tensor; got {type(tensor).__name__}")
-    return Graph(trace(tensor, names or {}))
+    names = {} if names is None else names
+    if not isinstance(names, Mapping) or not all(isinstance(named, Tensor) for named in names.values()):
+        raise TypeError(f"graph: names must be a dict from names to Tensors; got {reprlib.repr(names)}")
+    return Graph(trace(tensor, names))
 
 
 def _write(path: "Path", content: bytes) -> None:

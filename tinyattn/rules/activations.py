@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from tinyattn.rules.checks import check_number
 from tinyattn.rules.elementwise import erf
 from tinyattn.rules.registry import Array, Gradients, Result, floats, rule
 
@@ -37,6 +38,7 @@ def leaky_relu(x: Array, *, negative_slope: float = 0.01) -> Result:
     >>> leaky_relu(np.array([-2.0, 3.0]), negative_slope=0.5)[0]
     array([-1.,  3.])
     """
+    check_number("leaky_relu", "negative_slope", negative_slope)
 
     def backward(d_output: Array) -> Gradients:
         return (np.where(x > 0, d_output, negative_slope * d_output),)
@@ -57,8 +59,9 @@ def softplus(x: Array, *, beta: float = 1.0) -> Result:
     >>> float(np.exp(softplus(0.0)[0]))
     2.0
     """
-    if not beta > 0:
-        raise ValueError(f"softplus: beta must be positive; got {beta}")
+    check_number("softplus", "beta", beta)
+    if not 0 < beta < math.inf:
+        raise ValueError(f"softplus: beta must be positive{', and finite' if beta > 0 else ''}; got {beta}")
     scaled = beta * floats(x)
     small = np.exp(np.where(scaled > 0, -scaled, scaled))  # e^(−|βx|)
 

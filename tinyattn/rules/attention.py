@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyattn.rules.checks import check_flag, check_number
 from tinyattn.rules.reductions import total
 from tinyattn.rules.registry import Array, Gradients, Result, alike, rule
 from tinyattn.rules.softmax import softmax
@@ -93,6 +94,8 @@ def attention_weights(
 def _weights(query: Array, key: Array, bias: Array, allowed: Array, scale: float | None) -> Result:
     """(attention.1) and (attention.2), and back."""
     _check_bias(bias, query.shape[-2], key.shape[-2])
+    if scale is not None:
+        check_number("attention", "scale", scale)
     scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
     query, of_query = _seen(query, _transposed(allowed))
     key, of_key = _seen(key, allowed)
@@ -137,6 +140,7 @@ def _allowed(query: Array, key: Array, mask: Array, causal: bool) -> Array:
         hint = " Is key transposed?" if query.shape[-1] == key.shape[-2] else ""
         raise ValueError(f"attention: query and key must share d_k; {got}.{hint}")
     n_queries, n_keys = query.shape[-2], key.shape[-2]
+    check_flag("attention", "causal", causal)
     if mask is not None:
         mask = alike(mask, query)
         if mask.dtype != bool:

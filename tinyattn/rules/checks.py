@@ -9,12 +9,12 @@ import numpy as np
 
 
 def check_number(name: str, option: str, x: Any, low: float = -math.inf, high: float = math.inf) -> None:
-    """Raise `TypeError` unless x is one real number, `ValueError` unless it lies in low … high. NaN lies nowhere."""
+    """Raise `TypeError` unless x is one real number, `ValueError` unless it lies in low … high, as NaN never does."""
     if not isinstance(x, float | int | np.floating | np.integer) and not (np.ndim(x) == 0 and _kind(x) in "fiu"):
         raise TypeError(f"{name}: {option} must be a number; got {x!r}")
-    if not low <= x <= high:
-        where = f"{low:g} or more" if high == math.inf else f"in {low:g} … {high:g}"
-        raise ValueError(f"{name}: {option} must be {where}; got {x}")
+    if (low > -math.inf or high < math.inf) and not low <= x <= high:
+        where = f"be {low:g} or more" if high == math.inf else f"lie in {low:g} … {high:g}"
+        raise ValueError(f"{name}: {option} must {where}; got {x}")
 
 
 def check_whole(name: str, option: str, x: Any) -> None:

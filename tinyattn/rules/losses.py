@@ -8,6 +8,7 @@ from __future__ import annotations  # else every call of a rule would evaluate t
 import numpy as np
 
 from tinyattn.rules.activations import sigmoid, softplus
+from tinyattn.rules.checks import check_number, check_whole
 from tinyattn.rules.reductions import sum, total
 from tinyattn.rules.registry import Array, Gradients, Result, alike, floats, rule
 from tinyattn.rules.softmax import log_softmax
@@ -40,8 +41,9 @@ def cross_entropy(
     >>> cross_entropy(np.array([[0.0, 0.0]]), np.array([1]))[0].round(4).item()  # log 2
     0.6931
     """
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"cross_entropy: label_smoothing must lie in 0 … 1; got {label_smoothing}")
+    check_number("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
+    if ignore_index is not None:
+        check_whole("cross_entropy", "ignore_index", ignore_index)
     are_classes = _are_classes(scores, targets)
     if not are_classes and ignore_index is not None:
         raise ValueError("cross_entropy: ignore_index is for targets that are classes; got probabilities")

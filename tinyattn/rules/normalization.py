@@ -4,6 +4,7 @@ from __future__ import annotations  # else every call of a rule would evaluate t
 
 import numpy as np
 
+from tinyattn.rules.checks import check_number
 from tinyattn.rules.reductions import total
 from tinyattn.rules.registry import Array, Gradients, Result, floats, rule
 
@@ -21,7 +22,7 @@ def layer_norm(x: Array, weight: Array = None, bias: Array = None, *, eps: float
     >>> layer_norm(np.array([1.0, 3.0]), eps=0.0)[0]
     array([-1.,  1.])
     """
-    _check("layer_norm", x, weight, bias)
+    _check("layer_norm", eps, x, weight, bias)
     x = floats(x)
     centred = x - _mean(x)
     scale = 1.0 / np.sqrt(_mean(centred * centred) + eps)
@@ -50,7 +51,7 @@ def rms_norm(x: Array, weight: Array = None, *, eps: float = 1e-5) -> Result:
     >>> rms_norm(np.array([3.0, -3.0]), eps=0.0)[0]
     array([ 1., -1.])
     """
-    _check("rms_norm", x, weight)
+    _check("rms_norm", eps, x, weight)
     x = floats(x)
     scale = 1.0 / np.sqrt(_mean(x * x) + eps)
     normed = x * scale
@@ -68,7 +69,8 @@ def _mean(x: Array) -> Array:
     return total(x, axis=-1) / x.shape[-1]
 
 
-def _check(name: str, x: Array, *parameters: Array) -> None:
+def _check(name: str, eps: float, x: Array, *parameters: Array) -> None:
+    check_number(name, "eps", eps, 0)
     if x.ndim == 0:
         raise ValueError(f"{name}: x needs an axis at least, (..., d); got a single number")
     for parameter in parameters:

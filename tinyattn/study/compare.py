@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from tinyattn.rules.checks import check_number
 from tinyattn.study import steps
 from tinyattn.study.comparison import AGREES, DISPUTED, FOLLOWS, HAND, NOT_GIVEN, NUMBERS, TAPE, WRONG, Comparison, Row
 from tinyattn.study.steps import Made, Study, near
@@ -72,6 +73,8 @@ def side_by_side(
     parts = steps.study(study)
     if hand is not None and not callable(hand):
         raise TypeError(f"side_by_side: hand must be a function of d_output and saved; got {type(hand).__name__}")
+    check_number("side_by_side", "rtol", rtol, 0)
+    check_number("side_by_side", "atol", atol, 0)
     rng = _generator(rng)
     made = parts.make(steps.inputs(parts, inputs, rng))
     cotangent = _cotangent(d_output, made[parts.output], rng)

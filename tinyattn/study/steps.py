@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from tinyattn import functions as f
+from tinyattn import nodes
 from tinyattn.rules import attention as rules
 from tinyattn.tensor import Tensor
 
@@ -306,7 +307,7 @@ def as_array(name: str, x: Any) -> Array:
 def as_numbers(name: str, x: Any) -> Array:
     """x as float64: what is compared is the mathematics, not the rounding."""
     try:
-        array = x.numpy() if isinstance(x, Tensor) else np.asarray(x)
+        array = x.numpy() if isinstance(x, Tensor) else nodes.as_array(x, f"side_by_side: {name}")
     except ValueError as error:  # lists of unequal lengths
         raise TypeError(f"side_by_side: {name} needs real numbers, in one array ({error})") from error
     if array.dtype.kind not in "fiu":
