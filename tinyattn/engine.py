@@ -69,7 +69,7 @@ __all__ = [
 
 _float64 = np.float64
 _new = object.__new__
-_NUMBERS = frozenset({float, int, bool, np.float64, np.float32, type(None)})  # need no second look
+_NUMBERS = frozenset({float, int, bool, np.float64, np.float32})  # need no second look
 
 AXES = frozenset({"axis", "axis1", "axis2", "axes", "source", "destination"})
 """Options that are axes."""
@@ -95,7 +95,7 @@ def apply(rule: Rule, inputs: tuple[Any, ...], options: Options = NO_OPTIONS) ->
         else:
             if type(x) not in _NUMBERS:
                 x = operand(x, rule, len(arrays))
-                foreign = True
+                foreign = foreign or x is not None
             arrays.append(x)
             parents.append(None)
     if differentiable and (foreign or options) and mode.get() & ON:  # what is remembered must stay as it is
@@ -217,10 +217,8 @@ def lift(rule: Rule) -> Callable[..., Any]:
         for x in args:
             if isinstance(x, Node):
                 return apply(rule, args, given)
-        alone = all(type(x) in _NUMBERS for x in args)  # else numbers stay Python's, which widen no array
-        arrays = [
-            x if x is None or (type(x) in _NUMBERS and not alone) else operand(x, rule, i) for i, x in enumerate(args)
-        ]
+        alone = all(x is None or type(x) in _NUMBERS for x in args)  # else numbers stay Python's, which widen no array
+        arrays = [x if type(x) in _NUMBERS and not alone else operand(x, rule, i) for i, x in enumerate(args)]
         try:
             result = rule(*arrays, **given)
         except Exception as error:
@@ -262,9 +260,17 @@ def _option(rule: Rule, name: str, x: Node) -> Array:
 
 
 def operand(x: Any, rule: Rule, place: int) -> Any:
-    """What a rule is given for `x`: arrays as they are, numbers and lists as arrays; anything else is a `TypeError`."""
+    """What a rule is given for `x`: arrays as they are, numbers and lists as arrays; anything else is a `TypeError`.
+
+    So is None, but for an array that can be left out.
+    """
     if type(x) is np.ndarray and x.dtype.kind in NUMBERS:
         return x
+    if x is None:
+        spec = parameters(rule)
+        if spec.variadic or place < len(spec.required):
+            raise TypeError(f"{rule.__name__}: {argument(rule, place)} needs an array; got None")
+        return None
     return numbers(x, f"{rule.__name__}: {argument(rule, place)}")
 
 
@@ -320,9 +326,6 @@ def _likely(error: Exception, rule: Rule, arrays: Sequence[Any], options: Option
             hint = ". Is it axis?" if option in ("dim", "dims") and "axis" in spec.options else ""
             yield f"takes no {option!r}, but {', '.join(spec.options) or 'no option at all'}{hint}"
     if isinstance(error, AttributeError | TypeError):
-        for place, x in enumerate(arrays[: len(spec.required)]):
-            if x is None:
-                yield f"{argument(rule, place)} needs an array; got None"
         for option, x in options.items():
             if option in AXES and not _is_whole(x):
                 yield f"{option} must be a whole number, or several where there may be; got {x!r}"
