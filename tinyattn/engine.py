@@ -338,7 +338,7 @@ def _likely(error: Exception, rule: Rule, arrays: Sequence[Any], options: Option
 def _is_whole(x: Any) -> bool:
     if isinstance(x, tuple | list):
         return all(map(_is_whole, x))
-    return x is None or (hasattr(x, "__index__") and not isinstance(x, bool))
+    return x is None or (hasattr(x, "__index__") and not np.ndim(x) and not isinstance(x, bool))
 
 
 def _hint_to_broadcast(arrays: Sequence[Any]) -> str:

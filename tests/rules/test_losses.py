@@ -199,3 +199,10 @@ def test_targets_of_whole_numbers_widen_nothing_and_do_not_wrap_around(loss):
     assert np.isclose(found, loss(scores.astype(float), targets.astype(float))[0])
     bytes_ = np.array([0, 200], np.uint8)
     assert loss(bytes_, bytes_[::-1])[0] == loss(bytes_ * 1.0, bytes_[::-1] * 1.0)[0]
+
+
+def test_no_targets_are_of_any_type():
+    """An empty list is one of floats to NumPy."""
+    loss, backward = rules.cross_entropy(np.ones((0, 5)), np.zeros(0))
+    assert loss == 0.0
+    assert backward(np.float64(1.0))[0].shape == (0, 5)

@@ -40,3 +40,9 @@ def test_a_single_number():
     for rule in (rules.layer_norm, rules.rms_norm):
         with pytest.raises(ValueError, match=f"^{rule.__name__}: x needs an axis at least"):
             rule(np.float64(1.0))
+
+
+@pytest.mark.parametrize("rule", [rules.layer_norm, rules.rms_norm])
+def test_nothing_is_left_as_it_is(rule):
+    output, backward = rule(np.zeros((3, 0)), np.ones(0))
+    assert output.shape == backward(output)[0].shape == (3, 0)

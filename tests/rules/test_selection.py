@@ -229,3 +229,17 @@ def test_indices_that_are_not_places():
             function(x, [[0]], 2)
     with pytest.raises(ValueError, match="sort: there is no axis -3"):
         ta.sort(x, -3)
+
+
+def test_no_ids_give_no_rows():
+    """An empty list, too, which NumPy takes for one of floats."""
+    for ids in (np.zeros((2, 0), int), np.zeros((2, 0))):
+        output, backward = rules.embedding(np.ones((7, 3)), ids)
+        assert output.shape == (2, 0, 3)
+        assert backward(output)[0].tolist() == np.zeros((7, 3)).tolist()
+
+
+def test_indices_of_lines_that_do_not_meet():
+    told = r"take_along_axis: indices must broadcast .* got indices \(3, 3\), x \(2, 3\) and axis 1"
+    with pytest.raises(ValueError, match=told):
+        rules.take_along_axis(np.ones((2, 3)), np.zeros((3, 3), int), 1)

@@ -43,3 +43,11 @@ def test_a_score_of_minus_infinity_is_out():
     weights, backward = rules.softmax(np.array([0.0, -np.inf, 0.0]))
     assert weights.tolist() == [0.5, 0.0, 0.5]
     assert backward(np.array([1.0, 5.0, 0.0]))[0].tolist() == [0.25, 0.0, -0.25]
+
+
+@pytest.mark.parametrize("rule", [rules.softmax, rules.log_softmax])
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0,)])
+def test_nothing_is_left_as_it_is(rule, shape):
+    output, backward = rule(np.zeros(shape, np.float32))
+    assert (output.shape, output.dtype) == (shape, np.float32)
+    assert backward(output)[0].shape == shape

@@ -160,7 +160,7 @@ def _are_classes(scores: Array, targets: Array) -> bool:
             f" (..., n_classes); got scores {scores.shape} and targets {targets.shape}"
         )
     are_classes: bool = targets.shape != scores.shape
-    if targets.dtype.kind not in ("iu" if are_classes else "fc"):
+    if targets.dtype.kind not in ("iu" if are_classes else "fc") and targets.size:  # an empty list is one of floats
         needed = "classes must be integers" if are_classes else "probabilities must be floating"
         raise TypeError(
             f"cross_entropy: targets that are {needed}; got {targets.dtype}, of shape {targets.shape} for scores"

@@ -66,7 +66,7 @@ def rms_norm(x: Array, weight: Array = None, *, eps: float = 1e-5) -> Result:
 
 
 def _mean(x: Array) -> Array:
-    return total(x, axis=-1) / x.shape[-1]
+    return total(x, axis=-1) / max(x.shape[-1], 1)
 
 
 def _check(name: str, eps: float, x: Array, *parameters: Array) -> None:

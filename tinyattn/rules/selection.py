@@ -67,6 +67,8 @@ def embedding(weight: Array, ids: Array) -> Result:
     array([[3., 4.],
            [1., 2.]])
     """
+    if not ids.size:
+        ids = ids.astype(np.intp)  # an empty list is one of floats
     if ids.dtype.kind not in "iu":
         raise TypeError(f"embedding: ids must be integers; got {ids.dtype}")
     shape = weight.shape
@@ -113,11 +115,7 @@ def take_along_axis(x: Array, indices: Any, axis: int | None = -1) -> Result:
            [3.]])
     """
     indices = _integers("take_along_axis", indices, x, axis)
-    if indices.ndim != (1 if axis is None else x.ndim):
-        raise ValueError(
-            "take_along_axis: indices need as many axes as x, and one if axis is None;"
-            f" got indices {indices.shape}, x {x.shape} and axis {axis}"
-        )
+    _check_lines(x, indices, axis)
     return _read_lines(x, indices, axis)
 
 
@@ -190,6 +188,15 @@ def _read_lines(x: Array, places: Array, axis: int | None) -> Result:
     key = [alike(along, x) for along in np.ix_(*map(np.arange, x.shape))]  # every place of x
     key[normalize_axis_index(axis, x.ndim)] = alike(places, x)
     return index(x, key=tuple(key))
+
+
+def _check_lines(x: Array, indices: Array, axis: int | None) -> None:
+    got = f"got indices {indices.shape}, x {x.shape} and axis {axis}"
+    if indices.ndim != (1 if axis is None else x.ndim):
+        raise ValueError(f"take_along_axis: indices need as many axes as x, and one if axis is None; {got}")
+    others = [] if axis is None else [i for i in range(x.ndim) if i != axis % x.ndim]
+    if any(indices.shape[i] != x.shape[i] and 1 not in (indices.shape[i], x.shape[i]) for i in others):
+        raise ValueError(f"take_along_axis: indices must broadcast with x along all axes but that one; {got}")
 
 
 def _length(x: Array, axis: int | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations  # else every call of a rule would evaluate t
 
 import numpy as np
 
+from tinyattn.rules.elementwise import positive
 from tinyattn.rules.reductions import total
 from tinyattn.rules.registry import Array, Gradients, Result, floats, rule
 
@@ -20,6 +21,8 @@ def softmax(scores: Array, *, axis: int = -1) -> Result:
     """
     _check("softmax", scores)
     scores = floats(scores)
+    if not scores.size:
+        return positive(scores)
     exp = np.exp(scores - np.max(scores, axis=axis, keepdims=True))  # the shift cancels in (softmax.1); no overflow
     weights = exp / total(exp, axis)
 
@@ -42,6 +45,8 @@ def log_softmax(scores: Array, *, axis: int = -1) -> Result:
     """
     _check("log_softmax", scores)
     scores = floats(scores)
+    if not scores.size:
+        return positive(scores)
     shifted = scores - np.max(scores, axis=axis, keepdims=True)
     exp = np.exp(shifted)
     normalizer = total(exp, axis)
