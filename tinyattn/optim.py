@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyattn.nodes import GradientError, rewrite
+from tinyattn.nodes import GradientError, numbers, rewrite
 from tinyattn.tensor import Tensor
 
 Vector: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
@@ -67,6 +67,11 @@ class Optimizer(ABC):
 
     def load_state_dict(self, state: Mapping[str, Vector]) -> None:
         """Go on from a saved state, to the bit. Raises `ValueError` for one that doesn't fit, and writes nothing."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: state must be a dict of arrays, by name; got {type(state).__name__}")
+        for key, value in state.items():
+            if numbers(value, f"load_state_dict: {key}").dtype.kind not in "fiu":
+                raise TypeError(f"load_state_dict: {key} needs real numbers; got {np.asarray(value).dtype}")
         expected = {"steps": np.array(self.steps), **self._state}
         shapes = {key: value.shape for key, value in expected.items()}
         given = {key: np.shape(value) for key, value in state.items()}
@@ -145,6 +150,8 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(parameters, lr, ("mean", "square"))
         name = type(self).__name__
+        if not isinstance(betas, list | tuple) or len(betas) != 2:
+            raise TypeError(f"{name}: betas must be two numbers; got {betas!r}")
         beta1, beta2 = betas
         self.betas = _in_range(name, "betas", beta1, below=1.0), _in_range(name, "betas", beta2, below=1.0)
         self.eps = _in_range(name, "eps", eps)
@@ -240,7 +247,10 @@ def _in_range(name: str, option: str, value: float, *, below: float = math.inf, 
     if not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name}: {option} must be a number; got {value!r}")
     if not (0 <= value < below or (or_at and value == below)):
-        limits = "0 or more" + ("" if or_at else ", and finite" if below == math.inf else f", and below {below:g}")
+        if below == math.inf:
+            limits = "0 or more" + ("" if or_at else ", and finite")
+        else:
+            limits = f"0 or more, and {'at most' if or_at else 'below'} {below:g}"
         raise ValueError(f"{name}: {option} must be {limits}; got {value}")
     return value
 
@@ -254,6 +264,7 @@ def constant(rate: float) -> Schedule:
     >>> constant(0.1)(7)
     0.1
     """
+    _in_range("constant", "rate", rate)
     return lambda step: rate
 
 
@@ -266,6 +277,8 @@ def cosine(rate: float, steps: int, *, warmup: int = 0, floor: float = 0.0) -> S
     >>> [round(schedule(step), 2) for step in (0, 3, 4, 6, 8)]
     [0.25, 1.0, 1.0, 0.5, 0.0]
     """
+    for option, value in {"rate": rate, "steps": steps, "warmup": warmup, "floor": floor}.items():
+        _in_range("cosine", option, value)
 
     def schedule(step: int) -> float:
         if step < warmup:
@@ -286,6 +299,9 @@ def one_cycle(rate: float, steps: int, *, rise: float = 0.3, start: float = 1 / 
     >>> [round(schedule(step), 2) for step in (0, 2, 4, 9)]
     [0.0, 0.5, 1.0, 0.0]
     """
+    for option, value in {"rate": rate, "steps": steps, "start": start, "end": end}.items():
+        _in_range("one_cycle", option, value)
+    _in_range("one_cycle", "rise", rise, below=1.0, or_at=True)
     peak = rise * steps - 1
 
     def schedule(step: int) -> float:

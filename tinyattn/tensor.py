@@ -8,7 +8,6 @@ None for a leaf; `_inputs`, the Tensors, arrays and numbers that the rule was gi
 released; `_options`, the rule's keyword options.
 """
 
-import difflib
 import functools
 import math
 import operator
@@ -497,14 +496,22 @@ def _users(x: Tensor, result: Any) -> "Iterator[Node]":
 
 def _assigned(x: Tensor, key: Any, value: Any) -> Tensor:
     """x with the value at the places that a key selects."""
+    given = value if isinstance(value, Tensor) else numbers(value, "t[...] = v: v")
+    if given.dtype.kind == "c" != x.dtype.kind:
+        raise TypeError(f"t[...] = v: v is complex, and t of dtype {x.dtype}")
     chosen = np.zeros(x.shape, bool)
-    chosen[key] = True
+    try:
+        chosen[key] = True
+    except IndexError as error:
+        raise IndexError(f"t[...] = v: {error}; t has shape {x.shape}") from None
     shape = chosen[key].shape
     if np.count_nonzero(chosen) != math.prod(shape):
         raise ValueError(f"t[...] = v: the key names a place of t, of shape {x.shape}, twice; say which value it gets")
-    values = _astype(value, x.dtype) if isinstance(value, Tensor) else np.asarray(value, x.dtype)
-    if np.ndim(values) > len(shape):  # as NumPy has it, axes of length 1 may stand before
-        values = values.reshape(np.shape(values)[np.ndim(values) - len(shape) :])
+    lead = given.shape[: max(given.ndim - len(shape), 0)]  # as NumPy has it, axes of length 1 may stand before
+    own = given.shape[len(lead) :]
+    if set(lead) - {1} or any(n not in (1, m) for n, m in zip(own[::-1], shape[::-1], strict=False)):
+        raise ValueError(f"t[...] = v: v must broadcast to the places that the key selects, {shape}; got {given.shape}")
+    values = _astype(given, x.dtype).reshape(own)
     return _where(chosen, _scatter(_broadcast_to(values, shape), key=key, shape=x.shape), x)
 
 
@@ -516,6 +523,8 @@ def _plain_key(key: Any) -> Any:
         return key._data
     if isinstance(key, list):
         return np.asarray(key) if np.size(key) else np.zeros(np.shape(key), int)  # [] would be floating
+    if hasattr(key, "filled"):
+        raise TypeError("index: a key can't be a masked array. Fill it, with .filled(0) say")
     return key
 
 
@@ -524,6 +533,8 @@ def _plain_key(key: Any) -> Any:
 
 def _dispatch(name: str, function: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Any:
     """Answer NumPy's function with the rule of its name."""
+    import difflib
+
     if getattr(function, "__module__", None) == "numpy.linalg" and hasattr(np, name):
         name = f"linalg.{name}"  # not always the same: np.linalg.diagonal is along the last two axes
     if name in COMPOSED:

@@ -253,5 +253,5 @@ def test_dropouts_random_numbers_are_the_callers():
     outputs = [nn.Dropout(rng=rng)(x) for rng in (0, np.random.default_rng(0), 1)]
     assert (outputs[0] == outputs[1]).all()
     assert (outputs[0] != outputs[2]).any()
-    with pytest.raises(ValueError, match=r"Dropout: p is a probability, and must lie in 0 … 1; got 1\.5"):
+    with pytest.raises(ValueError, match=r"Dropout: p must lie in 0 … 1; got 1\.5"):
         nn.Dropout(1.5)

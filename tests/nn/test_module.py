@@ -65,7 +65,7 @@ def test_a_state_keeps_the_dtype_of_the_parameters():
         ({"wieght": np.ones(2)}, "Pair: has no wieght"),
         ({"layers.0.bias": None, "bias": np.ones(3)}, r"misses layers\.0\.bias; has no bias"),
         ({"named.first.bias": np.ones(3)}, r"named\.first\.bias has shape \(2,\); got \(3,\)"),
-        ({"named.first.bias": np.array(["a", "b"])}, "could not convert"),
+        ({"named.first.bias": np.array(["a", "b"])}, r"named\.first\.bias needs numbers; got ndarray of dtype <U1"),
     ],
 )
 def test_a_state_that_does_not_fit_changes_nothing(change, message):
@@ -73,7 +73,7 @@ def test_a_state_that_does_not_fit_changes_nothing(change, message):
     before = pair.state_dict()
     state = {name: array + 1.0 for name, array in before.items()} | change
     state = {name: array for name, array in state.items() if array is not None}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         pair.load_state_dict(state)
     assert all((pair.state_dict()[name] == before[name]).all() for name in NAMES)
 

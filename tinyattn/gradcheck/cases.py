@@ -36,7 +36,8 @@ class Recorder:
         self.given = inputs if isinstance(inputs, tuple) and not hasattr(inputs, "_fields") else (inputs,)
         self.subject = getattr(f, "__name__", type(f).__name__)
         names = names_of(f, len(self.given))
-        held = [part for name, x in zip(names, self.given, strict=True) for part in leaves(opened(x, "gradcheck: inputs"), name)]
+        given = [opened(x, "gradcheck: inputs") for x in self.given]
+        held = [part for name, x in zip(names, given, strict=True) for part in leaves(x, name)]
         self.names = [name for name, _ in held]
         self.arguments = [_plain(np.asarray(x) if type(x) is float else x, precision.dtype) for _, x in held]
         self.chosen = floating(self.arguments)

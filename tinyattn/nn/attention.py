@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from tinyattn.functions import attention, linear
-from tinyattn.nn.initial import Seed, check_sizes, constant, uniform
+from tinyattn.nn.initial import Seed, check_dtype, check_sizes, constant, generator, uniform
 from tinyattn.nn.module import Module
+from tinyattn.nodes import numbers
+from tinyattn.rules.checks import check_flag, check_number
 from tinyattn.tensor import Tensor
 
 
@@ -42,7 +44,11 @@ class MultiHeadAttention(Module):
         check_sizes("MultiHeadAttention", d_model=d_model, n_heads=n_heads)
         if d_model % n_heads:
             raise ValueError(f"MultiHeadAttention: n_heads must divide d_model; got {n_heads} heads of {d_model}")
-        rng = np.random.default_rng(rng)
+        check_flag("MultiHeadAttention", "bias", bias)
+        check_dtype("MultiHeadAttention", dtype)
+        if scale is not None:
+            check_number("MultiHeadAttention", "scale", scale)
+        rng = generator("MultiHeadAttention", rng)
         bound = (6 / (d_model + d_model)) ** 0.5
         self.n_heads, self.scale = n_heads, scale
         self.w_query, self.w_key, self.w_value, self.w_output = (
@@ -86,6 +92,10 @@ class MultiHeadAttention(Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(..., n, d_model) → (..., n_heads, n, d_k)."""
+        if x.ndim < 2:
+            raise ValueError(
+                f"MultiHeadAttention: query, key and value must be (..., length, d_model); got shape {x.shape}"
+            )
         *lead, n, d_model = x.shape
         return x.reshape(*lead, n, self.n_heads, d_model // self.n_heads).swapaxes(-2, -3)
 
@@ -97,7 +107,9 @@ class MultiHeadAttention(Module):
 
 def _for_heads(mask: Any, query: Any) -> Any:
     """The mask with an axis for the heads, where it has leading axes but not that one."""
-    mask = np.asarray(mask) if isinstance(mask, list) else mask
-    if mask is None or mask.ndim <= 2 or mask.ndim > np.ndim(query):
+    if mask is None:
+        return None
+    mask = mask if isinstance(mask, Tensor) else numbers(mask, "MultiHeadAttention: mask")
+    if mask.ndim <= 2 or mask.ndim > np.ndim(query):
         return mask
     return np.expand_dims(mask, -3)

@@ -4,11 +4,10 @@ from __future__ import annotations  # numpy.random, which they name, is loaded w
 
 from typing import Any
 
-import numpy as np
-
 from tinyattn.functions import dropout
-from tinyattn.nn.initial import Seed
+from tinyattn.nn.initial import Seed, generator
 from tinyattn.nn.module import Module
+from tinyattn.rules.checks import check_number
 from tinyattn.tensor import Tensor
 
 
@@ -17,6 +16,7 @@ class Dropout(Module):
 
     x (...), output the same. Every call draws anew. Raises `ValueError` for p outside 0 … 1.
 
+    >>> import numpy as np
     >>> layer = Dropout(0.5, rng=0)
     >>> layer(np.ones(5)), layer.eval()(np.ones(5))
     (array([2., 0., 0., 0., 2.]), array([1., 1., 1., 1., 1.]))
@@ -24,10 +24,9 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, *, rng: Seed = None) -> None:
         """`rng` is a Generator, which layers may share, or a seed."""
-        if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: p is a probability, and must lie in 0 … 1; got {p}")
+        check_number("Dropout", "p", p, 0, 1)
         self.p = p
-        self.rng = np.random.default_rng(rng)
+        self.rng = generator("Dropout", rng)
 
     def forward(self, x: Any) -> Tensor:
         """X (...) → (...)."""

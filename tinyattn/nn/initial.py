@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tinyattn.nodes import FLOATS
 from tinyattn.tensor import Tensor
 
 Seed: TypeAlias = "np.random.Generator | int | None"
@@ -18,6 +19,30 @@ def check_sizes(layer: str, **sizes: int) -> None:
             raise TypeError(f"{layer}: {name} must be a whole number; got {size!r}")
         if size < 1:
             raise ValueError(f"{layer}: {name} must be 1 or more; got {size}")
+
+
+def check_dtype(layer: str, dtype: Any) -> None:
+    """Raise `TypeError` for a dtype that has no gradients."""
+    try:
+        fine = np.dtype(dtype) in FLOATS
+    except TypeError:
+        fine = False
+    if not fine:
+        raise TypeError(f"{layer}: dtype must be float32 or float64; got {dtype!r}")
+
+
+def check_layer(name: str, option: str, layer: Any) -> None:
+    """Raise `TypeError` for what can't be called."""
+    if not callable(layer):
+        raise TypeError(f"{name}: {option} must be a layer or a function; got {type(layer).__name__}")
+
+
+def generator(layer: str, rng: Seed) -> np.random.Generator:
+    """The generator, or one that starts from the seed."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise TypeError(f"{layer}: rng must be a numpy.random.Generator, or a seed; got {rng!r}") from None
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float, dtype: Any) -> Tensor:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from tinyattn.functions import embedding, linear
-from tinyattn.nn.initial import Seed, check_sizes, normal, uniform
+from tinyattn.nn.initial import Seed, check_dtype, check_sizes, generator, normal, uniform
 from tinyattn.nn.module import Module
+from tinyattn.rules.checks import check_flag, check_number
 from tinyattn.tensor import Tensor
 
 
@@ -25,7 +26,9 @@ class Linear(Module):
     def __init__(self, d_in: int, d_out: int, *, bias: bool = True, rng: Seed = None, dtype: Any = np.float32) -> None:
         """`rng` is a Generator or a seed; without one, every layer starts from its own random numbers."""
         check_sizes("Linear", d_in=d_in, d_out=d_out)
-        rng = np.random.default_rng(rng)
+        check_flag("Linear", "bias", bias)
+        check_dtype("Linear", dtype)
+        rng = generator("Linear", rng)
         self.weight = uniform(rng, (d_in, d_out), d_in**-0.5, dtype)
         self.bias = uniform(rng, (d_out,), d_in**-0.5, dtype) if bias else None
 
@@ -49,7 +52,9 @@ class Embedding(Module):
     ) -> None:
         """`rng` is a Generator or a seed."""
         check_sizes("Embedding", vocab_size=vocab_size, d_model=d_model)
-        self.weight = normal(np.random.default_rng(rng), (vocab_size, d_model), std, dtype)
+        check_number("Embedding", "std", std, 0)
+        check_dtype("Embedding", dtype)
+        self.weight = normal(generator("Embedding", rng), (vocab_size, d_model), std, dtype)
 
     def forward(self, ids: Any) -> Tensor:
         """ids (...) → (..., d_model)."""

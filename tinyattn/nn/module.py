@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyattn.nodes import rewrite
+from tinyattn.nodes import numbers, rewrite
+from tinyattn.rules.checks import check_flag
 from tinyattn.tensor import Tensor
 
 State = dict[str, "np.ndarray[Any, Any]"]
@@ -65,12 +66,14 @@ class Module:
 
         Raises `ValueError` for a name missing or unknown, or a wrong shape, before anything is written.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: state must be a dict of arrays, by name; got {type(state).__name__}")
         own = dict(self.named_parameters())
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or unknown:
             told = [f"{what} {', '.join(names)}" for what, names in (("misses", missing), ("has no", unknown)) if names]
             raise ValueError(f"load_state_dict: the state doesn't fit {type(self).__name__}: {'; '.join(told)}")
-        arrays = {name: np.asarray(state[name], dtype=parameter.dtype) for name, parameter in own.items()}
+        arrays = {name: _real(name, state[name]) for name in own}
         for name, parameter in own.items():
             if arrays[name].shape != parameter.shape:
                 raise ValueError(f"load_state_dict: {name} has shape {parameter.shape}; got {arrays[name].shape}")
@@ -84,6 +87,7 @@ class Module:
 
     def train(self, mode: bool = True) -> "Module":
         """Switch the module and its parts to training, or with False to evaluation. Returns the module."""
+        check_flag("train", "mode", mode)
         for module in self.modules():
             module.training = mode
         return self
@@ -102,6 +106,13 @@ class Module:
             if isinstance(value, Module):
                 lines += f"{name}: {value!r}".splitlines()
         return "\n  ".join(lines)
+
+
+def _real(name: str, x: Any) -> "np.ndarray[Any, Any]":
+    array: np.ndarray[Any, Any] = numbers(x, f"load_state_dict: {name}")
+    if array.dtype.kind == "c":
+        raise TypeError(f"load_state_dict: {name} needs real numbers; got {array.dtype}")
+    return array
 
 
 def _walk(value: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from tinyattn.functions import layer_norm, rms_norm
-from tinyattn.nn.initial import check_sizes, constant
+from tinyattn.nn.initial import check_dtype, check_sizes, constant
 from tinyattn.nn.module import Module
+from tinyattn.rules.checks import check_flag, check_number
 from tinyattn.tensor import Tensor
 
 
@@ -21,6 +22,9 @@ class LayerNorm(Module):
 
     def __init__(self, d_model: int, *, eps: float = 1e-5, bias: bool = True, dtype: Any = np.float32) -> None:
         check_sizes("LayerNorm", d_model=d_model)
+        check_number("LayerNorm", "eps", eps, 0)
+        check_flag("LayerNorm", "bias", bias)
+        check_dtype("LayerNorm", dtype)
         self.weight = constant((d_model,), 1.0, dtype)
         self.bias = constant((d_model,), 0.0, dtype) if bias else None
         self.eps = eps
@@ -41,6 +45,8 @@ class RMSNorm(Module):
 
     def __init__(self, d_model: int, *, eps: float = 1e-5, dtype: Any = np.float32) -> None:
         check_sizes("RMSNorm", d_model=d_model)
+        check_number("RMSNorm", "eps", eps, 0)
+        check_dtype("RMSNorm", dtype)
         self.weight = constant((d_model,), 1.0, dtype)
         self.eps = eps
 

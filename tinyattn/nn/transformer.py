@@ -9,7 +9,7 @@ import numpy as np
 
 from tinyattn.functions import gelu
 from tinyattn.nn.attention import MultiHeadAttention
-from tinyattn.nn.initial import Seed
+from tinyattn.nn.initial import Seed, check_layer, generator
 from tinyattn.nn.linear import Linear
 from tinyattn.nn.module import Module
 from tinyattn.nn.normalization import LayerNorm
@@ -24,6 +24,8 @@ class Sequential(Module):
     """
 
     def __init__(self, *layers: Callable[..., Any]) -> None:
+        for i, layer in enumerate(layers):
+            check_layer("Sequential", f"layers[{i}]", layer)
         self.layers = list(layers)
 
     def forward(self, x: Any) -> Any:
@@ -58,7 +60,9 @@ class TransformerBlock(Module):
         dtype: Any = np.float32,
     ) -> None:
         """`norm` is the class of the norms, `LayerNorm` or `RMSNorm`."""
-        rng = np.random.default_rng(rng)
+        check_layer("TransformerBlock", "activation", activation)
+        check_layer("TransformerBlock", "norm", norm)
+        rng = generator("TransformerBlock", rng)
         d_ff = 4 * d_model if d_ff is None else d_ff
         self.norm_attention = norm(d_model, dtype=dtype)
         self.attention = MultiHeadAttention(d_model, n_heads, rng=rng, dtype=dtype)

@@ -506,8 +506,6 @@ def where(condition: Array, x: Array, y: Array) -> Result:
     def backward(d_output: Array) -> Gradients:
         return None, np.where(condition, d_output, 0.0), np.where(condition, 0.0, d_output)
 
-    if condition is None:  # which NumPy takes for false
-        raise TypeError("where: condition needs an array; got None")
     return np.where(condition, x, y), backward
 
 
