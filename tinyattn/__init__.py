@@ -1,6 +1,7 @@
 """tinyattn: attention, understood down to the last gradient.
 
-A from-scratch autograd framework on NumPy. This module is the face; it only re-exports.
+A from-scratch autograd framework on NumPy. This module is the face; it only re-exports. What is asked for seldom is
+imported when it's asked for.
 
 >>> import tinyattn as ta
 >>> x = ta.tensor([1.0, 2.0, 3.0], requires_grad=True)
@@ -9,11 +10,12 @@ A from-scratch autograd framework on NumPy. This module is the face; it only re-
 tensor([2., 4., 6.])
 """
 
+from typing import TYPE_CHECKING, Any
+
 from tinyattn import linalg, nn, optim
 from tinyattn.checkpoint import checkpoint
 from tinyattn.derivatives import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from tinyattn.engine import GradientError, no_grad
-from tinyattn.explain import Explanation, explain_gradient
 from tinyattn.functions import (
     absolute,
     add,
@@ -100,9 +102,12 @@ from tinyattn.functions import (
 from tinyattn.gallery import FAULTS as faults
 from tinyattn.gradcheck import Report, Sweep, gradcheck, step_sweep
 from tinyattn.graph import Graph, graph
-from tinyattn.study import Comparison, side_by_side
 from tinyattn.tensor import Tensor, tensor
 from tinyattn.watch import detect_anomaly
+
+if TYPE_CHECKING:
+    from tinyattn.explain import Explanation, explain_gradient
+    from tinyattn.study import Comparison, side_by_side
 
 __all__ = [
     "Comparison",
@@ -214,3 +219,23 @@ __all__ = [
     "vjp",
     "where",
 ]
+
+_LATER = {
+    "Comparison": "study",
+    "Explanation": "explain",
+    "explain_gradient": "explain",
+    "side_by_side": "study",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'tinyattn' has no attribute {name!r}")
+    from importlib import import_module
+
+    found = globals()[name] = getattr(import_module(f"tinyattn.{_LATER[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,5 @@
 """What is said of a gradient: its state, and the reasons for it."""
 
-import html
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -65,4 +64,6 @@ class Explanation:
         return "\n  ".join([f"the gradient of {self.subject}: {STATES[self.state]}{size}", *told])
 
     def _repr_html_(self) -> str:
+        import html
+
         return f"<pre>{html.escape(str(self))}</pre>"

@@ -4,7 +4,6 @@ Kinds differ in shape, colour and a word, so that a picture reads without colour
 anything; `_text` is the only way into a label.
 """
 
-import html
 import re
 from collections.abc import Sequence
 
@@ -80,5 +79,7 @@ def _font(content: str, *, size: int = 12, color: str = _INK, face: str = _FONT)
 
 def _text(text: str) -> str:
     """Text as it may stand in a label: escaped, without the control characters that XML forbids, not overlong."""
+    import html
+
     text = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", text)
     return html.escape(text if len(text) <= 40 else text[:39] + "…")

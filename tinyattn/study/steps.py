@@ -7,7 +7,6 @@ forward passes of `by_hand`, so that a fault in either is seen.
 
 from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
 
-import difflib
 import functools
 import inspect
 import math
@@ -289,6 +288,8 @@ def inputs(study: Study, given: Mapping[str, Any], rng: np.random.Generator) -> 
 
 def near(name: str, known: Iterable[str]) -> str:
     """' Did you mean ...?', if anything is near."""
+    import difflib
+
     found = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {found[0]!r}?" if found else ""
 
