@@ -289,13 +289,12 @@ def dropout(x: Any, p: float = 0.5, *, rng: Any = None, training: bool = True) -
     """
     check_number("dropout", "p", p, 0, 1)
     check_flag("dropout", "training", training)
+    x = x if isinstance(x, Tensor) else numbers(x, "dropout: x")
     if p == 0 or not training:
         return positive(x)
     if not isinstance(rng, np.random.Generator):
         kind = type(rng).__name__
         raise TypeError(f"dropout: rng must be a numpy.random.Generator, np.random.default_rng(seed) say; got {kind}")
-    if not isinstance(x, Tensor):
-        x = numbers(x, "dropout: x")
     return _dropout(x, rng.random(x.shape) >= p, p=p)
 
 
