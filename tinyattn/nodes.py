@@ -6,6 +6,7 @@ are never written into. Those of leaves may be, through `.data`: whoever asks fo
 its bytes are compared at every use.
 """
 
+import contextlib
 import os
 import sys
 import weakref
@@ -162,10 +163,11 @@ def no_grad() -> Iterator[None]:
 
 
 class _Ours(dict[str, bool]):
-    """Whether a file belongs to the package. Looked up for every node that is made."""
+    """Whether a file belongs to the package, or stands between two of its files. Looked up for every node made."""
 
     def __missing__(self, filename: str) -> bool:
-        ours = self[filename] = filename.startswith(os.path.dirname(__file__) + os.sep)
+        package = os.path.dirname(__file__) + os.sep
+        ours = self[filename] = filename.startswith(package) or filename == contextlib.__file__
         return ours
 
 

@@ -282,6 +282,38 @@ def test_the_step_can_be_chosen():
     assert gradcheck(wave, 0.3, analytic=False, step=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-100, 1e-20, 1e-10, 1e-9, 1e9, 1e20, 1e100])
+def test_the_scale_of_a_function_matters_to_no_verdict(x, scale):
+    assert gradcheck(lambda x: scale * ta.softmax(10 * x), x)
+    report = gradcheck(lambda x: scale * ta.softmax(x * (0.9 * x + 0.1 * x.detach())), x)
+    assert report.findings[0].verdict == "WRONG"
+    assert report.problem is None
+    vacuous = gradcheck(lambda x: scale * ta.softmax(x).sum(), x)
+    assert [vacuous.findings[0].verdict, bool(vacuous)] == ["no influence", False]
+
+
+def test_each_argument_is_seen_at_its_own_scale(x):
+    def f(x, y):
+        return ta.tanh(x) + 1e-9 * y * (0.99 * y + 0.01 * y.detach())
+
+    assert [finding.verdict for finding in gradcheck(f, (x, x)).findings] == ["ok", "WRONG"]
+
+
+def test_a_tolerance_that_is_asked_for_holds_at_every_scale(x):
+    wrong = lambda x: 1e-5 * x * x.detach()  # noqa: E731
+    assert not gradcheck(wrong, x)
+    assert gradcheck(wrong, x, atol=1e-3).problem.startswith("vacuous")
+    assert gradcheck(lambda x: wrong(x) + x, x, atol=1e-3)
+    assert not gradcheck(lambda x: wrong(x) + x, x)
+
+
+def test_a_step_out_of_the_domain_is_reported_and_not_warned_of():
+    report = gradcheck(ta.log, [1e-8, 2.0])  # warnings are errors here
+    assert not report
+    assert math.isnan(report.wrong.numeric)
+    assert gradcheck(ta.log, [1e-8, 2.0], step=1e-12, rtol=1e-4)
+
+
 @pytest.mark.parametrize("at", [0.0, 2.0**-12, 3e-4, 7e-4])
 def test_a_kink_is_told_as_one(at):
     report = gradcheck(lambda x: ta.relu(x), [at, 1.0])

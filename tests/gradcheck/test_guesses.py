@@ -33,7 +33,7 @@ def guess(change, rule="exp", arrays=(X,), **options):
         (lambda g: (g * 0,), "zero", "severed"),
         (lambda g: (None,), "zero", "None"),
         (lambda g: (-g,), "factor", "the sign is wrong"),
-        (lambda g: (2 * g,), "factor", "2 times what it should be: 2"),
+        (lambda g: (2 * g,), "factor", "it is 2 times what it should be"),
         (lambda g: (g / 3,), "factor", "1 / the length of axis -2 of x (3)"),
         (lambda g: (5 * g,), "factor", "5 times what it should be: the length of axis -1 of x (5)"),
         (lambda g: (g * 15,), "factor", "the number of elements of x (15)"),

@@ -161,6 +161,35 @@ def test_where_a_value_was_taken_out_is_told_with_the_line():
     assert "x.detach(), X)" in str(report)
 
 
+def with_hook(x):
+    h = ta.tanh(x)
+    h.register_hook(lambda gradient: gradient * 1.5)
+    return h * h
+
+
+def with_hook_on_the_input(x):
+    x.register_hook(lambda gradient: gradient * 1.5)
+    return x * x
+
+
+@pytest.mark.parametrize(
+    ("f", "told"),
+    [
+        (with_hook, "there is a hook on the output of tanh, operation 1 of 2"),
+        (with_hook_on_the_input, "there is a hook on x of multiply, operation 1 of 1"),
+    ],
+)
+def test_a_hook_that_makes_another_gradient_is_named(f, told):
+    report = gradcheck(f, X)
+    assert report.guess.factor == pytest.approx(1.5)
+    assert report.place is None
+    assert report.notes == (f"each operation on record is right by itself; {told}",)
+
+
+def test_the_line_of_a_rule_that_is_checked_itself(doubled):
+    assert "gradcheck(doubled, X)" in gradcheck(doubled, X).place.line
+
+
 def test_it_is_looked_for_when_the_check_fails_or_on_request(doubled):
     calls = []
 

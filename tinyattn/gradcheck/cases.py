@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyattn.engine import Node, Rule, leaf, recording, unbroadcast, walk
+from tinyattn.engine import GradientError, Node, Rule, leaf, recording, unbroadcast, walk
 from tinyattn.functions import concatenate, reshape
 from tinyattn.gallery import Sample
 from tinyattn.gradcheck.report import BACKWARD, TAPE
@@ -43,9 +43,14 @@ class Recorder:
         self.chosen = floating(self.arguments)
 
     def value(self, *arrays: Any) -> Vector:
-        """The output for these arrays, with nothing recorded."""
-        with recording(False), self.at(arrays, requires_grad=False) as (arguments, _):
-            return np.asarray(self._called(arguments))
+        """The output for these arrays, with nothing recorded, unless the function needs it: it may have hooks."""
+        try:
+            with recording(False), self.at(arrays, requires_grad=False) as (arguments, _):
+                output = self._called(arguments)
+        except GradientError:
+            with self.recorded(arrays) as (output, _):
+                pass
+        return np.asarray(output._data if isinstance(output, Node) else output)
 
     @contextmanager
     def at(self, arrays: Sequence[Any], *, requires_grad: bool = True) -> Iterator[tuple[list[Any], list[Node]]]:

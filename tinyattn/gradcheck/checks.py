@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,7 +38,9 @@ def gradcheck(
 
     Up to 1000 numbers of an input are moved one by one, beyond that all of them in 20 random directions. Cotangents are
     random, and for outputs of up to 64 numbers the whole Jacobian is compared too; or there is one `cotangent`, of the
-    output's shape. Numbers agree where |a − b| ≤ atol + rtol max(|a|, |b|), with 1e-9 and 1e-6 (float32: 1e-4, 1e-3).
+    output's shape. Numbers agree where |a − b| ≤ atol + rtol max(|a|, |b|), with 1e-9 and 1e-6 (float32: 1e-4, 1e-3);
+    unless it's given, atol is so many times less where all derivatives in an input are small, and never less than the
+    round-off of the differences.
     `analytic` says whether complex numbers can go through f; None finds out. `step` is that of the differences.
     `second_order` checks the gradient of the gradient too, against differences of the gradient.
 
@@ -111,6 +112,8 @@ def rule_and_samples(
     rule: str | Rule, samples: Iterable[Sample] | None, rng: np.random.Generator
 ) -> tuple[Rule, Iterable[Sample]]:
     """The rule that is meant, and what to call it with."""
+    import difflib
+
     if isinstance(rule, str):
         if rule not in RULES:
             near = difflib.get_close_matches(rule, RULES, n=1)
@@ -141,7 +144,7 @@ def precision_of(
         check_number("gradcheck", name, number)
         if not 0 < number < np.inf:
             raise ValueError(f"gradcheck: {name} must be a number above 0; got {number!r}")
-    changes: dict[str, Any] = given
+    changes: dict[str, Any] = given | {"fixed": atol is not None}
     return PRECISIONS[kind]._replace(**changes)
 
 

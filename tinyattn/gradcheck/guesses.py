@@ -119,7 +119,7 @@ def factor(scene: Scene) -> Guess | None:
         return None
     if math.isclose(k, -1, rel_tol=clue.tolerance):
         return Guess("factor", "the sign is wrong", -1.0)
-    told = f": {' or '.join(dict.fromkeys(names[:3]))}" if names else ""
+    told = ": " + " or ".join(dict.fromkeys(filter(None, names[:3]))) if any(names[:3]) else ""
     return Guess("factor", f"it is {k:.6g} times what it should be{told}", k)
 
 
@@ -127,7 +127,7 @@ def _known_factors(scene: Scene) -> Iterator[tuple[float, str]]:
     """Numbers that people forget, or use twice, with what they are."""
     sizes = dict(_sizes(scene))
     yield -1.0, "the sign"
-    yield from ((number, name) for number, name in ((2.0, "2"), (0.5, "1/2")))
+    yield from ((number, "") for number in (2.0, 0.5))  # which say all by themselves
     numbers = [(float(n), name) for n, name in sizes.items()] + [(v, name) for name, v in scene.options.items() if v]
     for number, name in numbers:
         for sign, minus in ((1.0, ""), (-1.0, "minus ")):

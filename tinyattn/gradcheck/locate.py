@@ -4,7 +4,7 @@ The function is run once, recorded. Each operation on the record, the oldest fir
 the arrays that it was given here, against differences of that rule. An error that is seen at the end of a long way back
 has its place at the first of them that fails. Where all are right and the whole is wrong, something goes around the
 record: a value that was taken out of it, with detach or .numpy(), and put in again. A second run, at another input,
-shows which: a constant to the tape that has changed.
+shows which: a constant to the tape that has changed. Or a hook made another gradient of a right one.
 """
 
 from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
@@ -65,7 +65,7 @@ def _unfolded(node: Node) -> list[Node]:
 def severed(recorder: Recorder, rng: np.random.Generator) -> str | None:
     """What goes around the record, in words; None where nothing does, as far as can be seen."""
     with recorder.recorded(recorder.arguments) as (here, _), recorder.recorded(_elsewhere(recorder, rng)) as (there, _):
-        return _around(here, there)
+        return _around(here, there) or _hooked(here)
 
 
 def _around(here: Any, there: Any) -> str | None:
@@ -85,6 +85,19 @@ def _around(here: Any, there: Any) -> str | None:
             if _is_constant(x) and _is_constant(y) and not np.array_equal(_data(x), _data(y), equal_nan=True):
                 where = f"{name} of {node._rule.__name__}, operation {number} of {len(nodes)},"
                 return around.format(where) + _cut(x)
+    return None
+
+
+def _hooked(output: Any) -> str | None:
+    """The oldest operation with a hook on its output, or on what it was given, in words."""
+    nodes = operations(output)
+    for number, node in enumerate(nodes, 1):
+        assert node._rule is not None
+        inputs = node._inputs or ()
+        named = zip(names_of(node._rule, len(inputs)), inputs, strict=True)
+        for name, x in [*named, ("the output", node)]:
+            if isinstance(x, Node) and x._hooks:
+                return f"there is a hook on {name} of {node._rule.__name__}, operation {number} of {len(nodes)}"
     return None
 
 

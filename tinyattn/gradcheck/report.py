@@ -206,7 +206,7 @@ class Report(NamedTuple):
             elif finding.doubtful:
                 yield (
                     f"{finding.argument}: the differences may be off by {finding.uncertainty:.1e} themselves;"
-                    " is there a kink or a jump near the input, or is the step too long (step=)?"
+                    " is there a kink or a jump near the input, or is the step too long or too short (step=)?"
                 )
         if self.place is not None:
             yield f"the first operation that is wrong: {self.place}"

@@ -25,13 +25,24 @@ VACUOUS = "vacuous: no input moves the output along the cotangent, so that nothi
 
 
 class Precision(NamedTuple):
-    """What one dtype allows: derivatives agree where |a − b| ≤ atol + rtol max(|a|, |b|)."""
+    """What one dtype allows: derivatives agree where |a − b| ≤ atol + rtol max(|a|, |b|).
+
+    atol is that of derivatives of size 1 and more, unless it was asked for; `at_scale` says what it is for others.
+    """
 
     dtype: np.dtype[Any]
     step: float  # truncation, ∝ step⁴, meets round-off, ∝ 1 / step; and a power of two moves most numbers exactly
     complex_step: float  # nothing is subtracted, so that nothing is lost
     rtol: float
     atol: float
+    fixed: bool = False  # whether that atol was asked for, and holds whatever the derivatives
+
+    def at_scale(self, size: float, noise: float) -> Precision:
+        """What holds for derivatives of up to that size, where the round-off of differences may make that noise."""
+        if self.fixed or not size < np.inf:
+            return self
+        smaller = self.atol * min(size, 1.0)
+        return self._replace(atol=noise if size <= noise else max(smaller, min(noise, 1e-3 * size)))
 
 
 PRECISIONS = {
@@ -62,10 +73,11 @@ class Case(NamedTuple):
         return self.chosen or floating(self.arguments)
 
     def moved(self, i: int, step: Vector) -> Vector:
-        """The output after argument i has taken a step."""
+        """The output after argument i has taken a step; one that leads out of the function's domain gives NaN."""
         x = self.arguments[i]
         kind = np.result_type(x.dtype, np.complex64) if np.iscomplexobj(step) else x.dtype
-        return self.value(*replaced(self.arguments, {i: np.asarray(x + step, dtype=kind)}))
+        with np.errstate(all="ignore"):
+            return self.value(*replaced(self.arguments, {i: np.asarray(x + step, dtype=kind)}))
 
     def along_cotangents(self, change: Vector) -> Vector:
         """Σ c · change for every cotangent c, summed in float64."""
@@ -99,15 +111,17 @@ def hear(case: Case, rng: np.random.Generator, *, directions: int | None = None)
         moves = Moves(case.arguments[i], rng, directions)
         said = {witness: moves.along([g[place] for g in each]) for witness, each in gradients.items()}
         said[DIFFERENCES] = np.stack([_central(case, i, d) for d in moves.directions], axis=-1)
+        size = max(float(np.max(abs(numbers), initial=0.0)) for numbers in said.values())
+        scaled = case._replace(precision=case.precision.at_scale(size, _noise(case, i)))
         said_by_complex = _by_complex_step(case, i, moves)
         if said_by_complex is not None:
-            if case.analytic or np.all(_errors(said_by_complex, said[DIFFERENCES], case.precision) <= 1e-4):
+            if case.analytic or np.all(_errors(said_by_complex, said[DIFFERENCES], scaled.precision) <= 1e-4):
                 said[COMPLEX] = said_by_complex
             else:
                 notes.append(f"{case.names[i]}: the complex step isn't heard, since it differs from the differences")
-        heard.append((i, moves, said))
-    findings = [_compare(case, i, moves, said) for i, moves, said in heard]
-    clues = [_clue(case, i, moves, said) for i, moves, said in heard]
+        heard.append((scaled, i, moves, said))
+    findings = [_compare(*each) for each in heard]
+    clues = [_clue(*each) for each in heard]
     for k, finding in enumerate(findings):
         if finding.verdict == "WRONG" and not finding.doubtful:
             told = guess(clues, k, case.output, case.cotangents[0], case.options)
@@ -223,9 +237,10 @@ def _seen(case: Case, i: int, moves: Moves, said: dict[str, Vector]) -> Any:
     if any(np.any(abs(numbers) > atol) for numbers in said.values()):
         return "ok"
     h = case.precision.step
+    rounding = 8 * np.finfo(case.precision.dtype).eps * float(np.max(abs(case.output), initial=0.0))
     for direction in moves.directions:
         change = case.moved(i, h * direction).astype(np.float64) - case.moved(i, -h * direction)
-        if np.any(abs(change) > 2 * h * atol):
+        if np.any(abs(change) > max(2 * h * atol, rounding)):
             return "vacuous"
     return "no influence"
 
@@ -244,9 +259,20 @@ def _uncertainty(case: Case, i: int, direction: Vector) -> Vector:
         case.along_cotangents(case.moved(i, s * direction) - 2 * middle + case.moved(i, -s * direction)) / s
         for s in (h, h / 2)
     ]
-    size = np.abs(case.cotangents.reshape(len(case.cotangents), -1)) @ np.abs(middle.reshape(-1))
-    rounding = np.finfo(case.precision.dtype).eps * size / h
-    return np.asarray(np.max([moved, abs(2 * bend[1] - bend[0]), rounding], axis=0))
+    return np.asarray(np.max([moved, abs(2 * bend[1] - bend[0]), _rounding(case, middle)], axis=0))
+
+
+def _rounding(case: Case, output: Vector) -> Vector:
+    """What round-off in an output makes of differences, for every cotangent: ε Σ |c f| / h."""
+    size = np.abs(case.cotangents.reshape(len(case.cotangents), -1)) @ np.abs(output.reshape(-1))
+    return np.asarray(np.finfo(case.precision.dtype).eps * size / case.precision.step)
+
+
+def _noise(case: Case, i: int) -> float:
+    """Below what a derivative can't be told from round-off: a few times as much as it may make here, or a step away."""
+    away = case.moved(i, np.full(case.arguments[i].shape, case.precision.step))
+    largest = np.fmax(abs(case.output), np.where(np.isfinite(away), abs(away), 0.0)).astype(np.float64)
+    return 4 * float(_rounding(case, largest).max())
 
 
 def _clue(case: Case, i: int, moves: Moves, said: dict[str, Vector]) -> Clue:
