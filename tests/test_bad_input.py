@@ -560,7 +560,6 @@ NAMED_OTHERWISE = {  # who speaks, where it isn't the function itself
     "attention_weights": "attention",
     "value_and_grad": "grad",
     "hessian": "(hessian|grad|jacobian)",
-    "std": "var",
     "vjp": "(vjp|backward)",
     "step_sweep": "(sweep|gradcheck)",
     "tensor": "(tensor|requires_grad)",
@@ -588,3 +587,317 @@ def test_every_public_function_is_here():
     }
     assert functions - set(ON_AN_ARRAY) - {name for name, cases in ERRORS.items() if cases} == set()
     assert set(ON_AN_ARRAY) | set(ERRORS) <= functions | {"norm"}
+
+
+# ------------------------------------------------------------------------------------------ tensors, layers, optimisers
+
+
+def assigned(key, value):
+    x = leaf(x_12) * 1.0
+    x[key] = value
+
+
+def with_gradient():
+    x = leaf(x_12)
+    x.grad = ta.tensor(x_12)
+    return x
+
+
+nn, optim = ta.nn, ta.optim
+block = nn.MultiHeadAttention(6, 2, rng=0)
+parameters = {"weight": np.ones((3, 2)), "bias": np.ones(2)}
+
+OBJECTS_OF_OURS = [
+    # the walk back
+    (lambda: leaf().backward(), ta.GradientError, r"^backward: a tensor of shape \(2, 3\) needs a gradient"),
+    (lambda: ta.tensor(A).backward(), ta.GradientError, "^backward: this tensor doesn't require a gradient"),
+    (lambda: leaf().backward("text"), TypeError, "^backward: gradient needs real numbers, of dtype float64; got <U4"),
+    (lambda: leaf().backward(A * 1j), TypeError, "^backward: gradient needs real numbers, .*; got complex128"),
+    (lambda: leaf().backward(A.T), ValueError, r"^backward: gradient must have .*; got \(3, 2\) for \(2, 3\)"),
+    (lambda: leaf().backward(RAGGED), ValueError, "^backward: gradient: lists of numbers must be of one length"),
+    (lambda: leaf(x_12).backward(MASKED), TypeError, "^backward: gradient can't be a masked array"),
+    (lambda: leaf(1.0).backward(retain_graph="no"), TypeError, "^backward: retain_graph must be True or False"),
+    (lambda: leaf(1.0).backward(create_graph="no"), TypeError, "^backward: create_graph must be True or False"),
+    (lambda: leaf().register_hook(3), TypeError, "^register_hook: needs a function of the gradient; got int"),
+    (lambda: ta.tensor(A).retain_grad(), ta.GradientError, "^retain_grad: this tensor doesn't require a gradient"),
+    # what a tensor is
+    (lambda: setattr(leaf(), "data", "text"), TypeError, "^tensor: data needs numbers; got str"),
+    (lambda: setattr(leaf(), "data", A.T), ValueError, r"^data: a tensor keeps its shape, \(2, 3\); got \(3, 2\)"),
+    (lambda: setattr(leaf(), "data", A * 1j), TypeError, "^tensor: data of dtype complex128 can't be of dtype float64"),
+    (lambda: setattr(leaf() * 2, "data", A), ta.GradientError, "^data: only a leaf's can be set"),
+    (lambda: setattr(ta.tensor(A), "requires_grad", "no"), TypeError, "requires_grad must be True or False; got 'no'"),
+    (lambda: setattr(ta.tensor(ids), "requires_grad", True), TypeError, "^requires_grad: .*; got int64"),
+    (lambda: ta.Tensor(A, requires_grad="no"), TypeError, "^tensor: requires_grad must be True or False; got 'no'"),
+    # its numbers
+    (lambda: leaf().item(), ValueError, r"^item: needs a tensor of one number; got shape \(2, 3\)"),
+    (lambda: float(leaf()), ValueError, r"^float: needs a tensor of one number; got shape \(2, 3\)"),
+    (lambda: int(leaf()), ValueError, r"^int: needs a tensor of one number"),
+    (lambda: bool(leaf()), ValueError, r"^bool: needs a tensor of one number; .* Use \.any\(\) or \.all\(\)"),
+    (lambda: bool(leaf([])), ValueError, r"^bool: needs a tensor of one number; got shape \(0,\)"),
+    (lambda: leaf().argmax("0"), TypeError, r"^argmax: .*; got shape \(2, 3\) and axis '0'"),
+    (lambda: leaf().argmin(7), ValueError, r"^argmin: axis 7 is out of bounds"),
+    (lambda: leaf([]).argmax(), ValueError, r"^argmax: .* empty sequence; got shape \(0,\)"),
+    (lambda: len(leaf(1.0)), TypeError, "^a tensor of no axes has no length"),
+    (lambda: list(leaf(1.0)), TypeError, "^a tensor of no axes can't be iterated over"),
+    (lambda: leaf() < "text", TypeError, r"^lt: a tensor of shape \(2, 3\) can't be compared with str"),
+    (lambda: leaf() == np.ones(5), ValueError, r"^eq: a tensor of shape \(2, 3\) can't be compared with shape \(5,\)"),
+    # its methods
+    (lambda: leaf().reshape("text"), TypeError, "^reshape: .*shape='text'"),
+    (lambda: leaf().reshape(4, 2), ValueError, r"^reshape: 6 numbers, .*, don't fit into shape \(4, 2\)"),
+    (lambda: leaf().transpose(0, 0), ValueError, r"^transpose: axes \(0, 0\) must name each axis"),
+    (lambda: leaf().sum("0"), TypeError, "^sum: axis must be a whole number, .*; got '0'"),
+    (lambda: leaf().std(ddof="1"), TypeError, "^std: ddof must be a number; got '1'"),
+    (lambda: leaf().clip("0"), TypeError, "^clip: min needs numbers; got str"),
+    (lambda: leaf().dot("text"), TypeError, "^dot: y needs numbers; got str"),
+    (lambda: leaf().take("0"), TypeError, "^take: indices must be integers; got <U1"),
+    (lambda: leaf().repeat(1.5), TypeError, r"^repeat: repeats must be whole; got 1\.5"),
+    (lambda: leaf().astype("text"), TypeError, "^astype: data type 'text' not understood"),
+    (lambda: leaf() @ 3.0, TypeError, r"^matmul: needs arrays; got the number 3\.0"),
+    (lambda: leaf() ** "text", TypeError, "^power: exponent needs numbers; got str"),
+    (lambda: "text" + leaf(), TypeError, "^add: x needs numbers; got str"),
+    (lambda: None * leaf(), TypeError, "^multiply: x needs an array; got None"),
+    # keys, and what is assigned to them
+    (lambda: leaf()[7], IndexError, r"^index: index 7 is out of bounds .*; the array has shape \(2, 3\)"),
+    (lambda: leaf()["text"], IndexError, "^index: only integers, slices"),
+    (lambda: leaf()[1.5], IndexError, "^index: only integers, slices"),
+    (lambda: leaf()[0, 0, 0], IndexError, "^index: too many indices"),
+    (lambda: leaf(1.0)[0], IndexError, r"^index: .*; the array has shape \(\)"),
+    (lambda: leaf(x_12)[np.ma.array([0, 1], mask=[0, 1])], TypeError, "^index: a key can't be a masked array"),
+    (lambda: assigned(0, "text"), TypeError, r"^t\[\.\.\.\] = v: v needs numbers; got str"),
+    (lambda: assigned(0, None), TypeError, r"^t\[\.\.\.\] = v: v needs numbers; got NoneType"),
+    (lambda: assigned(0, 1j), TypeError, r"^t\[\.\.\.\] = v: v is complex, and t of dtype float64"),
+    (lambda: assigned(0, x_12), ValueError, r"^t\[\.\.\.\] = v: v must broadcast to .*, \(\); got \(2,\)"),
+    (lambda: assigned(slice(None), MASKED), TypeError, r"^t\[\.\.\.\] = v: v can't be a masked array"),
+    (lambda: assigned(7, 1.0), IndexError, r"^t\[\.\.\.\] = v: index 7 is out of bounds .*; t has shape \(2,\)"),
+    (lambda: assigned([0, 0], 1.0), ValueError, r"^t\[\.\.\.\] = v: .* twice"),
+    # layers
+    (lambda: nn.Linear("3", 2), TypeError, "^Linear: d_in must be a whole number; got '3'"),
+    (lambda: nn.Linear(3, 0), ValueError, "^Linear: d_out must be 1 or more; got 0"),
+    (lambda: nn.Linear(3, 2, bias="no"), TypeError, "^Linear: bias must be True or False; got 'no'"),
+    (lambda: nn.Linear(3, 2, rng="text"), TypeError, "^Linear: rng must be .*, or a seed; got 'text'"),
+    (lambda: nn.Linear(3, 2, dtype=int), TypeError, "^Linear: dtype must be float32 or float64; got <class 'int'>"),
+    (lambda: nn.Linear(3, 2, dtype="text"), TypeError, "^Linear: dtype must be float32 or float64; got 'text'"),
+    (lambda: nn.Linear(3, 2)(np.ones(7)), ValueError, r"^linear: .*; got x \(7,\) and weight \(3, 2\)"),
+    (lambda: nn.Linear(3, 2)("text"), TypeError, "^linear: x needs numbers; got str"),
+    (lambda: nn.Embedding(7, 2.5), TypeError, r"^Embedding: d_model must be a whole number; got 2\.5"),
+    (lambda: nn.Embedding(7, 3, std=-1.0), ValueError, r"^Embedding: std must be 0 or more; got -1\.0"),
+    (lambda: nn.Embedding(7, 3)([7]), ValueError, "^embedding: ids must lie in 0 … 6; got 7 … 7"),
+    (lambda: nn.Embedding(7, 3)([0.5]), TypeError, "^embedding: ids must be integers; got float64"),
+    (lambda: nn.LayerNorm((3,)), TypeError, r"^LayerNorm: d_model must be a whole number; got \(3,\)"),
+    (lambda: nn.LayerNorm(3, eps="0"), TypeError, "^LayerNorm: eps must be a number; got '0'"),
+    (lambda: nn.LayerNorm(3)(np.ones(5)), ValueError, r"^layer_norm: .* \(5,\); got \(3,\)"),
+    (lambda: nn.RMSNorm(3, eps=-1), ValueError, "^RMSNorm: eps must be 0 or more; got -1"),
+    (lambda: nn.RMSNorm(3, dtype=complex), TypeError, "^RMSNorm: dtype must be float32 or float64"),
+    (lambda: nn.Dropout("0.5"), TypeError, "^Dropout: p must be a number; got '0.5'"),
+    (lambda: nn.Dropout(0.5, rng="text"), TypeError, "^Dropout: rng must be .*, or a seed; got 'text'"),
+    (lambda: nn.MultiHeadAttention(6, 4), ValueError, "^MultiHeadAttention: n_heads must divide d_model; got 4"),
+    (lambda: nn.MultiHeadAttention(6, 2, scale="1"), TypeError, "^MultiHeadAttention: scale must be a number; got '1'"),
+    (lambda: block(np.ones(6)), ValueError, r"^MultiHeadAttention: .* must be \(\.\.\., length, d_model\); got shape"),
+    (lambda: block(np.ones((5, 7))), ValueError, r"^linear: .*; got x \(5, 7\) and weight \(6, 6\)"),
+    (lambda: block(np.ones((5, 6)), mask="text"), TypeError, "^MultiHeadAttention: mask needs numbers; got str"),
+    (lambda: block(np.ones((5, 6)), mask=np.eye(5)), TypeError, "^attention: mask must be boolean"),
+    (lambda: nn.TransformerBlock(6, 2, activation=3), TypeError, "^TransformerBlock: activation must be a layer or a"),
+    (lambda: nn.TransformerBlock(6, 2, norm=3), TypeError, "^TransformerBlock: norm must be a layer or a function"),
+    (lambda: nn.Sequential(ta.relu, "relu"), TypeError, r"^Sequential: layers\[1\] must be a layer .*; got str"),
+    (lambda: nn.Linear(3, 2).train("no"), TypeError, "^train: mode must be True or False; got 'no'"),
+    (lambda: nn.Linear(3, 2).load_state_dict(3), TypeError, "^load_state_dict: state must be a dict.*; got int"),
+    (lambda: nn.Linear(3, 2).load_state_dict({}), ValueError, "^load_state_dict: .* misses bias, weight"),
+    (
+        lambda: nn.Linear(3, 2).load_state_dict(parameters | {"bias": [1j, 1.0]}),
+        TypeError,
+        "^load_state_dict: bias needs real numbers; got complex128",
+    ),
+    # optimisers
+    (lambda: optim.SGD(leaf(), 0.1), TypeError, r"^SGD: parameters must be a list of Tensors; .* Are \[ \] missing\?"),
+    (lambda: optim.SGD(nn.Linear(3, 2), 0.1), TypeError, r"^SGD: .*; got Linear\. Did you mean its \.parameters\(\)"),
+    (lambda: optim.SGD([A], 0.1), TypeError, "^SGD: parameters must be Tensors; got ndarray at place 0"),
+    (lambda: optim.SGD([], 0.1), ValueError, "^SGD: there is no parameter that requires a gradient"),
+    (lambda: optim.SGD([leaf() * 2], 0.1), ValueError, "^SGD: parameters must be leaves; .* made by multiply"),
+    (lambda: optim.SGD([leaf()], "0.1"), TypeError, "^SGD: lr must be a number; got '0.1'"),
+    (lambda: optim.SGD([leaf()], np.nan), ValueError, "^SGD: lr must be 0 or more, and finite; got nan"),
+    (lambda: optim.SGD([leaf()], 0.1, momentum=-1), ValueError, "^SGD: momentum must be 0 or more"),
+    (lambda: optim.SGD([leaf()], 0.1).step(), ta.GradientError, "^step: no parameter has a gradient"),
+    (lambda: optim.SGD([with_gradient()], 0.1).step("0.1"), TypeError, "^step: lr must be a number; got '0.1'"),
+    (lambda: optim.Adam([leaf()], betas=0.9), TypeError, r"^Adam: betas must be two numbers; got 0\.9"),
+    (lambda: optim.Adam([leaf()], betas=(0.9, 1.0)), ValueError, "^Adam: betas must be 0 or more, and below 1; got 1"),
+    (lambda: optim.Adam([leaf()], eps=None), TypeError, "^Adam: eps must be a number; got None"),
+    (lambda: optim.AdamW([leaf()], weight_decay=-1), ValueError, "^AdamW: weight_decay must be 0 or more"),
+    (lambda: optim.Adam([leaf()]).load_state_dict(3), TypeError, "^load_state_dict: state must be a dict .*; got int"),
+    (lambda: optim.Adam([leaf()]).load_state_dict({}), ValueError, "^load_state_dict: Adam needs {"),
+    (lambda: optim.SGD([leaf()], 0.1).load_state_dict({"steps": "1"}), TypeError, "^load_state_dict: steps needs num"),
+    (lambda: optim.clip_grad_norm([leaf()], "1"), TypeError, "^clip_grad_norm: max_norm must be a number; got '1'"),
+    (lambda: optim.clip_grad_norm([leaf()], np.nan), ValueError, "^clip_grad_norm: max_norm must be .*; got nan"),
+    (lambda: optim.clip_grad_norm(3, 1.0), TypeError, "^clip_grad_norm: parameters must be a list of Tensors; got int"),
+    (lambda: optim.constant("0.1"), TypeError, "^constant: rate must be a number; got '0.1'"),
+    (lambda: optim.cosine(1.0, "8"), TypeError, "^cosine: steps must be a number; got '8'"),
+    (lambda: optim.cosine(1.0, 8, warmup=-1), ValueError, "^cosine: warmup must be 0 or more"),
+    (lambda: optim.one_cycle(np.nan, 8), ValueError, "^one_cycle: rate must be 0 or more, and finite; got nan"),
+    (lambda: optim.one_cycle(1.0, 8, rise=2.0), ValueError, r"^one_cycle: rise must be .* at most 1; got 2\.0"),
+]
+
+
+@pytest.mark.parametrize("i", range(len(OBJECTS_OF_OURS)))
+def test_what_tensors_layers_and_optimisers_say(i):
+    call, kind, message = OBJECTS_OF_OURS[i]
+    with pytest.raises(kind, match=message):
+        call()
+
+
+# ------------------------------------------------------------------------------------------- hostile arrays
+
+ALONG_AXES = {
+    **{name: getattr(ta, name) for name in "sum mean var std prod max min logsumexp cumsum sort flip".split()},
+    **{name: getattr(ta, name) for name in "softmax log_softmax squeeze expand_dims".split()},
+    "roll": lambda x, axis: ta.roll(x, 1, axis=axis),
+    "concatenate": lambda x, axis: ta.concatenate([x, x], axis=axis),
+    "stack": lambda x, axis: ta.stack([x, x], axis=axis),
+    "split": lambda x, axis: ta.split(x, 1, axis=axis),
+    "take": lambda x, axis: ta.take(x, [0], axis=axis),
+    "take_along_axis": lambda x, axis: ta.take_along_axis(x, np.zeros((2, 3), int), axis=axis),
+    "repeat": lambda x, axis: ta.repeat(x, 2, axis=axis),
+    "norm": lambda x, axis: ta.linalg.norm(x, axis=axis),
+}
+
+
+@pytest.mark.parametrize("x", [A, leaf()], ids=["array", "tensor"])
+@pytest.mark.parametrize("name", ALONG_AXES)
+def test_axes_that_are_none(name, x):
+    call = ALONG_AXES[name]
+    for axis in (7, -8):
+        with pytest.raises(np.exceptions.AxisError, match=rf"^{name}: there is no axis {axis}, .*got shape"):
+            call(x, axis=axis)
+    for axis in (1.0, "0", 1j, np.array([0.5])):
+        with pytest.raises(TypeError, match=rf"^{name}: "):
+            call(x, axis=axis)
+    if name not in ("expand_dims", "roll"):  # of one axis twice NumPy makes two rolls
+        with pytest.raises((TypeError, ValueError), match=rf"^{name}: .*\(0, 0\)"):
+            call(x, axis=(0, 0))
+
+
+@pytest.mark.parametrize("layout", ["read-only", "Fortran", "strided", "reversed", "broadcast", "matrix", "memmap"])
+def test_an_array_laid_out_otherwise_is_the_same_array(layout):
+    wide = np.zeros((4, 6))
+    wide[::2, ::2] = A
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        laid = {
+            "read-only": A.copy(),
+            "Fortran": np.asfortranarray(A),
+            "strided": wide[::2, ::2],
+            "reversed": A[::-1, ::-1].copy()[::-1, ::-1],
+            "broadcast": np.broadcast_to(A[0], (2, 3)),
+            "matrix": np.matrix(A),
+            "memmap": A.view(np.memmap),
+        }[layout]
+    if layout == "read-only":
+        laid.flags.writeable = False
+    plain = np.array(laid)
+    for f in (
+        lambda x, given: (x * given).sum(),
+        lambda x, given: (ta.softmax(x, axis=0) * given).sum(),
+        lambda x, given: ta.matmul(x, ta.transpose(given)).sum(),
+        lambda x, given: (ta.sum(given, axis=0) * x).sum(),
+    ):
+        found, expected = (ta.grad(f)(given, given).numpy() for given in (laid, plain))
+        assert type(found) is np.ndarray
+        np.testing.assert_allclose(found, expected, rtol=1e-15)
+    x = ta.Tensor(laid, requires_grad=True)
+    for y in (x * laid, laid * x):  # also for matrices: element by element, as for arrays
+        np.testing.assert_array_equal(y.numpy(), plain * plain)
+    assert type(ta.exp(laid)) is np.ndarray
+
+
+def test_masks_and_objects_are_no_way_off_the_graph():
+    x = leaf(x_12)
+    for call in (
+        lambda: x * MASKED,
+        lambda: MASKED * x,
+        lambda: MASKED.copy().__imul__(x),
+        lambda: np.ma.add(MASKED, x),
+        lambda: np.ma.array(x),
+        lambda: np.array([x], dtype=object),
+        lambda: np.array([leaf(1.0)], dtype=object),
+        lambda: np.asarray([x, x]),
+        lambda: np.asarray([leaf(1.0), leaf(1.0)]),
+        lambda: np.array([1.0, leaf(1.0)]),
+        lambda: np.full(2, leaf(1.0)),
+        lambda: np.zeros(2).__setitem__(slice(None), x),
+        lambda: np.copyto(np.zeros(2), x),
+        lambda: np.zeros(2).__iadd__(x),
+        lambda: np.add(x_12, x, out=np.zeros(2)),
+        lambda: np.vectorize(lambda y: y * 2)(x),
+        lambda: np.vectorize(lambda y: y * leaf(1.0))(x_12),
+        lambda: np.frompyfunc(lambda y: y * 2, 1, 1)(x),
+        lambda: np.array([1.0, None], dtype=object) * x,
+        lambda: x + np.array([leaf, leaf], dtype=object),
+        lambda: np.add.reduce(x),
+        lambda: np.linspace(0.0, leaf(1.0), 3),
+    ):
+        with pytest.raises(TypeError, match=r"masked array|silently|needs numbers; got|no rule|can't be recorded"):
+            call()
+
+
+def test_tensors_held_by_an_object_array_keep_their_graphs():
+    """NumPy calls the operators one by one: slow, but nothing is lost."""
+    x = leaf(3.0)
+    held = np.empty(2, object)
+    held[0], held[1] = x, x * x
+    (held * 2)[1].backward()
+    assert x.grad.item() == 12.0
+
+
+def test_numpy_asks_a_tensor_of_one_number_for_a_float():
+    """`array[0] = t` can't be told from `float(t)`, which is allowed; more numbers than one are refused."""
+    array = np.zeros(2)
+    array[0] = leaf(3.0)
+    assert array.tolist() == [3.0, 0.0]
+
+
+def test_minus_zero():
+    for f, slope in ((ta.absolute, 0.0), (ta.relu, 0.0), (ta.sign, 0.0), (ta.exp, 1.0), (ta.tanh, 1.0)):
+        assert ta.grad(f)(-0.0).item() == ta.grad(f)(0.0).item() == slope
+    assert np.signbit((leaf(-0.0) * 1.0).numpy())
+    assert ta.max([0.0, -0.0]) == ta.min([0.0, -0.0]) == 0.0
+    assert ta.grad(lambda x: ta.maximum(x, 0.0))(-0.0).item() == 0.5  # a tie
+    assert ta.grad(lambda x: ta.clip(x, 0.0, 1.0))(-0.0).item() == 1.0  # at the bound
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_nan_goes_through(name):
+    """Forward and back: nothing takes it for a number, and nothing fails on it."""
+    x = leaf(np.array([[np.nan, 1.0, 2.0], [3.0, 4.0, 5.0]]))
+    with np.errstate(all="ignore"):
+        y = getattr(ta, name)(x)
+        (y * 1.0).sum().backward()
+    assert np.isnan(y.numpy()).any()
+    if name in ("softmax", "log_softmax", "layer_norm", "rms_norm"):  # each row for itself
+        for found in (y.numpy(), x.grad.numpy()):
+            assert np.isnan(found[0]).all()
+            assert not np.isnan(found[1]).any()
+
+
+NO_BOOLEANS = ("negative", "positive", "sign")  # for NumPy
+
+
+@pytest.mark.parametrize("name", ONE)
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.int64, np.uint8])
+def test_whole_numbers_and_booleans_go_through_without_gradients(name, dtype):
+    numbers = np.array([[1, 0, 1], [1, 1, 0]], dtype)
+    f = getattr(ta, name)
+    if dtype is bool and name in NO_BOOLEANS:
+        with pytest.raises(TypeError, match=rf"^{name}: .*got bool \(2, 3\)"):
+            f(ta.tensor(numbers))
+        return
+    with np.errstate(all="ignore"):
+        y, floating = f(ta.tensor(numbers)), f(ta.tensor(numbers.astype(float)))
+    assert not y.requires_grad
+    if name in ("negative", "exp", "exp2", "expm1", "square", "sum", "prod", "cumsum") or y.dtype.kind in "biu":
+        return  # as NumPy's, which may wrap around
+    tolerance = 1e-2 if y.dtype == np.float16 else 1e-3 if y.dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(y.numpy(), floating.numpy(), rtol=tolerance, atol=tolerance)
+
+
+def test_what_memory_cannot_hold_is_told_with_the_operation():
+    with pytest.raises(MemoryError) as raised:
+        ta.exp(np.broadcast_to(1.0, 2**55))
+    assert "in exp(float64 (36028797018963968,))" in raised.value.__notes__

@@ -6,6 +6,7 @@ call.
 """
 
 import itertools
+import operator
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
@@ -250,8 +251,10 @@ def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Tensor]:
     """
     ary = ary if isinstance(ary, Tensor) else numbers(ary, "split: ary")
     check_whole("split", "indices_or_sections", indices_or_sections)
-    if not hasattr(axis, "__index__"):
-        raise TypeError(f"split: axis must be a whole number; got {axis!r}")
+    try:
+        axis = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"split: axis must be a whole number; got {axis!r}") from None
     if np.ndim(indices_or_sections) > 1:
         raise ValueError(f"split: places to cut at go in as one list; got {indices_or_sections!r}")
     shape = ary.shape

@@ -111,6 +111,7 @@ def std(x: Array, axis: Axis = None, *, ddof: float = 0, keepdims: bool = False)
     >>> std(np.array([1.0, 5.0]))[0].item()
     2.0
     """
+    check_number("std", "ddof", ddof)
     variance, through_variance = var(x, axis, ddof=ddof, keepdims=keepdims)
 
     def backward(d_output: Array) -> Gradients:
