@@ -169,6 +169,14 @@ def test_a_seed_gives_the_same_table_and_another_seed_another(run):
         (("gradcheck", "--sweep", "exp", "sin"), "tinyattn gradcheck: --sweep needs one RULE; got 2\n"),
         (("gradcheck", "exp", "-o", "x.png"), "tinyattn gradcheck: -o saves a sweep; add --sweep\n"),
         (
+            ("gradcheck", "--sweep", "exp", "--second-order"),
+            "tinyattn gradcheck: --sweep is for first derivatives; leave out --second-order\n",
+        ),
+        (
+            ("gradcheck", "linalg.norm"),
+            "tinyattn gradcheck: there is no rule 'linalg.norm'; did you mean 'norm'?\n",
+        ),
+        (
             ("gradcheck", "--sweep", "exp", "-o", "x.txt"),
             "tinyattn gradcheck: sweep: the file's name must end with one of .csv, .json, .png, .svg, .pdf;"
             " got 'x.txt'\n",

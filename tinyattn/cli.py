@@ -155,7 +155,7 @@ def _version() -> str:
 def _gradcheck(options: argparse.Namespace) -> int:
     for name in options.rules:
         if name not in SAMPLES:
-            near = difflib.get_close_matches(name, SAMPLES, n=1)
+            near = difflib.get_close_matches(name.rpartition(".")[2], SAMPLES, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "`tinyattn gradcheck` lists them all"
             raise UsageError(f"gradcheck: there is no rule {name!r}; {hint}")
     if options.sweep or options.output is not None:
@@ -182,6 +182,8 @@ def _sweep(options: argparse.Namespace) -> int:
         raise UsageError("gradcheck: -o saves a sweep; add --sweep")
     if len(options.rules) != 1:
         raise UsageError(f"gradcheck: --sweep needs one RULE; got {len(options.rules)}")
+    if options.second_order:
+        raise UsageError("gradcheck: --sweep is for first derivatives; leave out --second-order")
     try:
         sweep = sweep_rule(options.rules[0], rng=np.random.default_rng(options.seed))
         if options.output is not None:
