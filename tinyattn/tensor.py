@@ -255,7 +255,10 @@ class Tensor(Node):
         return array
 
     def item(self) -> float | int | bool:
-        """The one number that the Tensor holds, as a Python number."""
+        """The one number that the Tensor holds, as a Python number. Raises `ValueError` where it holds several.
+
+        So does `float(t)`, which is also what NumPy calls for `array[0] = t`: neither is recorded.
+        """
         number: float | int | bool = self._one_number("item")
         return number
 
@@ -441,7 +444,7 @@ def tensor(data: Any, *, requires_grad: bool = False, dtype: Any = None, name: s
     """A Tensor with a copy of the data: numbers, nested lists, an array, another Tensor.
 
     Gradients need float32 or float64 (`TypeError` otherwise). As in NumPy, and not as in PyTorch, Python's floats make
-    float64.
+    float64. Raises `TypeError` for what isn't made of numbers, and for masked arrays; `np.matrix` becomes an array.
 
     >>> tensor([[1, 2], [3, 4]], dtype=float, name="scores")
     tensor([[1., 2.],

@@ -54,7 +54,8 @@ def softplus(x: Array, *, beta: float = 1.0) -> Result:
       = (max(βx, 0) + log(1 + e^(−|βx|))) / β                        (softplus.2)
     ∂y/∂x = σ(βx)                                                    (softplus.3)
 
-    No x overflows in (softplus.2), so that PyTorch's `threshold` isn't needed. Raises `ValueError` for β ≤ 0.
+    No x overflows in (softplus.2), so that PyTorch's `threshold` isn't needed. Raises `ValueError` unless β is
+    positive and finite.
 
     >>> float(np.exp(softplus(0.0)[0]))
     2.0

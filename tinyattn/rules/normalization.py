@@ -18,6 +18,7 @@ def layer_norm(x: Array, weight: Array = None, bias: Array = None, *, eps: float
     ∂n_i/∂x_j = (δ_ij − 1/d − n_i n_j / d) / σ                       (layer_norm.3)
 
     x (..., d), weight γ (d,), bias β (d,). Ba, Kiros and Hinton 2016, arXiv:1607.06450, eq. 4; the ε is PyTorch's.
+    Raises `ValueError` for shapes that don't fit, and ε below 0.
 
     >>> layer_norm(np.array([1.0, 3.0]), eps=0.0)[0]
     array([-1.,  1.])
@@ -47,6 +48,7 @@ def rms_norm(x: Array, weight: Array = None, *, eps: float = 1e-5) -> Result:
     ∂n_i/∂x_j = (δ_ij − n_i n_j / d) / r                             (rms_norm.2)
 
     x (..., d), weight γ (d,). Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4, where there is no ε.
+    Raises `ValueError` for shapes that don't fit, and ε below 0.
 
     >>> rms_norm(np.array([3.0, -3.0]), eps=0.0)[0]
     array([ 1., -1.])

@@ -60,6 +60,7 @@ def linear(x: Array, weight: Array, bias: Array = None) -> Result:
 
     x (..., d_in), weight (d_in, d_out), bias (d_out,), output (..., d_out). The weight stands as it is multiplied;
     PyTorch keeps its transpose. In (linear.2) X and d_Y hold all rows of x and d_y, whatever axes they came with.
+    Raises `ValueError` for shapes that don't fit.
 
     >>> linear(np.array([1.0, 2.0]), np.array([[3.0], [4.0]]), np.array([5.0]))[0]
     array([16.])
@@ -114,7 +115,8 @@ def tensordot(x: Array, y: Array, axes: Axes = 2) -> Result:
 
     Each of a, k and b stands for any number of axes, which x and y may have in any order; the output has those of a,
     then those of b. `axes` is a pair, of axes or of sequences of axes, the k of x and the k of y; or a number n, for
-    the last n of x and the first n of y. Raises `ValueError` where partners differ in length.
+    the last n of x and the first n of y. Raises `ValueError` where partners differ in length, or n is
+    below 0.
 
     >>> tensordot(np.array([[1.0, 2.0]]), np.array([[3.0, 4.0]]), ((0, 1), (0, 1)))[0].item()
     11.0

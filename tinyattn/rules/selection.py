@@ -141,7 +141,7 @@ def repeat(x: Array, repeats: Any, axis: int | None = None) -> Result:
 
     y = x_1, x_1, …, x_2, x_2, …,   d_x_j = the sum over all copies of x_j       (repeat.1)
 
-    Raises `ValueError` unless there is one number of times for all places, or one for each.
+    Raises `TypeError` for repeats that aren't whole, `ValueError` unless there is one for all places, or one for each.
 
     >>> repeat(np.array([1.0, 2.0]), [3, 1])[0]
     array([1., 1., 1., 2.])

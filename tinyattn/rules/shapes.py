@@ -182,7 +182,7 @@ def concatenate(*arrays: Array, axis: int | None = 0) -> Result:
 
 @rule
 def stack(*arrays: Array, axis: int = 0) -> Result:
-    """Arrays of one shape joined along a new axis.
+    """Arrays of one shape (`ValueError` otherwise) joined along a new axis.
 
     >>> stack(np.array([1.0, 2.0]), np.array([3.0, 4.0]), axis=1)[0]
     array([[1., 3.],
