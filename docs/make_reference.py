@@ -101,7 +101,9 @@ def is_rule(name: str, value: Any) -> bool:
 def entry(name: str, value: Any) -> Entry:
     """A name, and where it comes from: a rule from its own module, whatever function makes it public."""
     source = RULES.get(name.rpartition(".")[2]) or inspect.unwrap(described_by(value))
-    return Entry(name, value, AT_HOME.get(name, source.__module__), inspect.getsourcelines(source)[1])
+    if name in AT_HOME:
+        return Entry(name, value, AT_HOME[name], sys.maxsize)  # after those that are from there
+    return Entry(name, value, source.__module__, inspect.getsourcelines(source)[1])
 
 
 def described_by(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 
 import numpy as np
 import pytest
@@ -55,6 +56,8 @@ def test_every_rule_is_documented(name):
     text = inspect.getdoc(RULES[name])
     assert text.partition("\n")[0].endswith((".", ")"))
     assert ">>> " in text
+    labels = re.findall(r" \(([a-z0-9_]+)\.1\)", text + inspect.getmodule(RULES[name]).__doc__)
+    assert any(name.startswith(label) for label in labels), f"no formula of {name} is labelled"
 
 
 @pytest.mark.parametrize("name", OURS)

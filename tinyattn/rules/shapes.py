@@ -17,6 +17,8 @@ from tinyattn.rules.registry import Array, Axis, Gradients, Result, Shape, rule
 def reshape(x: Array, shape: Shape) -> Result:
     """The same numbers, in the same order, in another shape. One length may be −1: as long as it takes.
 
+    y_n = x_n,   d_x_n = d_y_n        for the n-th number of all     (reshape.1)
+
     Raises `ValueError` for a shape with another number of places.
 
     >>> reshape(np.array([1.0, 2.0, 3.0, 4.0]), (2, 2))[0]
@@ -39,6 +41,8 @@ def reshape(x: Array, shape: Shape) -> Result:
 def ravel(x: Array) -> Result:
     """The same numbers, in the same order, in a line.
 
+    y_n = x_n,   d_x_n = d_y_n        for the n-th number of all     (ravel.1)
+
     >>> ravel(np.array([[1.0, 2.0], [3.0, 4.0]]))[0]
     array([1., 2., 3., 4.])
     """
@@ -48,6 +52,8 @@ def ravel(x: Array) -> Result:
 @rule(arrays=1)
 def transpose(x: Array, axes: tuple[int, ...] | None = None) -> Result:
     """The axes in another order; reversed, if none is given. Raises `ValueError` unless each is named once.
+
+    y_ij = x_ji,   d_x_ji = d_y_ij                                   (transpose.1)
 
     >>> transpose(np.array([[1.0, 2.0, 3.0]]))[0].shape
     (3, 1)
@@ -65,6 +71,8 @@ def transpose(x: Array, axes: tuple[int, ...] | None = None) -> Result:
 @rule(arrays=1)
 def moveaxis(x: Array, source: int | Sequence[int], destination: int | Sequence[int]) -> Result:
     """Some axes moved to new places; the others stay in order. Raises `ValueError` unless each has a place of its own.
+
+    y_jki = x_ijk,   d_x_ijk = d_y_jki        for axis 0 moved to −1 (moveaxis.1)
 
     >>> moveaxis(np.zeros((2, 3, 5)), 0, -1)[0].shape
     (3, 5, 2)
@@ -85,6 +93,8 @@ def moveaxis(x: Array, source: int | Sequence[int], destination: int | Sequence[
 def swapaxes(x: Array, axis1: int, axis2: int) -> Result:
     """Two axes exchanged.
 
+    y_ji = x_ij,   d_x_ij = d_y_ji                                   (swapaxes.1)
+
     >>> swapaxes(np.zeros((2, 3, 5)), 0, -1)[0].shape
     (5, 3, 2)
     """
@@ -98,6 +108,8 @@ def swapaxes(x: Array, axis1: int, axis2: int) -> Result:
 @rule(arrays=1)
 def expand_dims(x: Array, axis: int | tuple[int, ...]) -> Result:
     """New axes of length 1.
+
+    y_1i = x_i,   d_x_i = d_y_1i                                     (expand_dims.1)
 
     >>> expand_dims(np.zeros(3), 0)[0].shape
     (1, 3)
@@ -118,6 +130,8 @@ def expand_dims(x: Array, axis: int | tuple[int, ...]) -> Result:
 @rule(arrays=1)
 def squeeze(x: Array, axis: Axis = None) -> Result:
     """Without the axes of length 1: all of them, or those given. Raises `ValueError` for one that is longer.
+
+    y_i = x_1i,   d_x_1i = d_y_i                                     (squeeze.1)
 
     >>> squeeze(np.zeros((1, 3, 1)), 0)[0].shape
     (3, 1)
@@ -161,6 +175,8 @@ def broadcast_to(x: Array, shape: Shape) -> Result:
 def concatenate(*arrays: Array, axis: int | None = 0) -> Result:
     """Arrays joined along an axis that they have; if it is None, all their numbers in a line.
 
+    y = x, x', …,   d_x, d_x', … = the pieces of d_y                 (concatenate.1)
+
     >>> concatenate(np.array([1.0]), np.array([2.0, 3.0]))[0]
     array([1., 2., 3.])
     """
@@ -184,6 +200,8 @@ def concatenate(*arrays: Array, axis: int | None = 0) -> Result:
 def stack(*arrays: Array, axis: int = 0) -> Result:
     """Arrays of one shape (`ValueError` otherwise) joined along a new axis.
 
+    y_1 = x, y_2 = x', …,   d_x = d_y_1, d_x' = d_y_2, …             (stack.1)
+
     >>> stack(np.array([1.0, 2.0]), np.array([3.0, 4.0]), axis=1)[0]
     array([[1., 3.],
            [2., 4.]])
@@ -203,6 +221,8 @@ def stack(*arrays: Array, axis: int = 0) -> Result:
 def flip(x: Array, axis: Axis = None) -> Result:
     """The order reversed along the axes, all of them if none is given.
 
+    y_i = x_(n+1−i),   d_x_i = d_y_(n+1−i)        for i = 1 … n      (flip.1)
+
     >>> flip(np.array([1.0, 2.0, 3.0]))[0]
     array([3., 2., 1.])
     """
@@ -216,6 +236,8 @@ def flip(x: Array, axis: Axis = None) -> Result:
 @rule(arrays=1)
 def roll(x: Array, shift: Shape, axis: Axis = None) -> Result:
     """The elements moved on along an axis by `shift` places, those at the end to the start; as one line, if it is None.
+
+    y_(i+s mod n) = x_i,   d_x_i = d_y_(i+s mod n)                   (roll.1)
 
     >>> roll(np.array([1.0, 2.0, 3.0]), 1)[0]
     array([3., 1., 2.])
@@ -231,6 +253,8 @@ def roll(x: Array, shift: Shape, axis: Axis = None) -> Result:
 @rule(arrays=1)
 def pad(x: Array, pad_width: Any, mode: str = "constant", *, constant_values: float = 0) -> Result:
     """A margin of one number around the array; on the way back it's cut off.
+
+    y = c, x, c,   d_x = d_y without its margins                     (pad.1)
 
     `pad_width` is one number for all margins, a pair for those before and after on every axis, or a pair for each axis.
     Of NumPy's modes there is "constant" only.
