@@ -119,8 +119,8 @@ ERRORS = {
         (lambda: ta.add(A, np.ones((3, 2))), ValueError, r"must broadcast; got .*\. Is one of them transposed\?"),
         (lambda: leaf() + np.ones(2), ValueError, r"got .*float64 \(2,\)\. Is an axis .* \(2,\) \(2, 1\)"),
         (lambda: ta.add(A), TypeError, "'y' is missing"),
-        (lambda: ta.add(A, A, A), TypeError, "takes 2 arguments at most; got 3"),
-        (lambda: ta.add(A, A, out=A), TypeError, "takes no 'out', but no option at all"),
+        (lambda: ta.add(A, A, A), TypeError, "takes .*; got 3"),
+        (lambda: ta.add(A, A, out=A), TypeError, "takes no 'out', but "),
         (lambda: OBJECTS + leaf(x_12), TypeError, "x needs numbers; got ndarray of dtype object"),
     ],
     "astype": [
@@ -355,7 +355,7 @@ ERRORS = {
         (lambda: ta.matmul(A, np.array(3.0)), ValueError, r"needs vectors or matrices; .* use \*"),
     ],
     "max": [(lambda: ta.max(np.ones((0, 3))), ValueError, r"zero-size array .*; got float64 \(0, 3\)")],
-    "mean": [(lambda: ta.mean(A, dtype=int), TypeError, "takes no 'dtype', but axis, keepdims")],
+    "mean": [(lambda: ta.mean(A, dtype=int), TypeError, "takes no 'dtype', but .*axis, keepdims")],
     "min": [(lambda: ta.min(leaf(np.ones(0))), ValueError, r"zero-size array .*; got float64 \(0,\)")],
     "moveaxis": [
         (lambda: ta.moveaxis(A, 0, 7), ValueError, "there is no axis 7"),
@@ -431,7 +431,7 @@ ERRORS = {
     ],
     "softmax": [
         (lambda: ta.softmax(1.0), ValueError, "scores need an axis to sum along; got a single number"),
-        (lambda: ta.softmax(A, dim=0), TypeError, r"takes no 'dim', but axis\. Is it axis\?"),
+        (lambda: ta.softmax(A, dim=0), TypeError, r"takes no 'dim', but .*axis\. Is it axis\?"),
     ],
     "softplus": [
         (lambda: ta.softplus(A, beta="1"), TypeError, "beta must be a number; got '1'"),
@@ -473,7 +473,7 @@ ERRORS = {
         (lambda: ta.step_sweep(lambda x: 1.0, 1.0), ValueError, "has gradient 0, or NaN"),
         (lambda: ta.step_sweep(square, np.nan), ValueError, "has gradient 0, or NaN"),
     ],
-    "sum": [(lambda: np.sum(leaf(), out=np.zeros(())), TypeError, "takes no 'out', but axis, keepdims")],
+    "sum": [(lambda: np.sum(leaf(), out=np.zeros(())), TypeError, "takes no 'out', but .*axis, keepdims")],
     "swapaxes": [
         (lambda: ta.swapaxes(A, 0, 7), ValueError, "there is no axis 7"),
         (lambda: ta.swapaxes(A, "0", 1), TypeError, "axis1 must be a whole number, .*; got '0'"),
