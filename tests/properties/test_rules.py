@@ -16,7 +16,7 @@ from tests.properties.doors import by_numpy, by_rule, by_us
 from tinyattn.rules import RULES
 
 OURS = sorted(name for name, rule in RULES.items() if rule.__module__.startswith("tinyattn.rules."))
-EXAMPLES = settings(max_examples=40)
+EXAMPLES = settings(max_examples=25)
 STEP = 2.0**-9
 
 
@@ -283,7 +283,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("name", OURS)
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=10)
 def test_memory_layout_changes_nothing(name, data):
     case = data.draw(CASES[name])
     layout = LAYOUTS[data.draw(st.sampled_from(sorted(LAYOUTS)))]
@@ -313,7 +313,7 @@ NOT_ALL = {"attention": 3, "attention_weights": 2, "cross_entropy": 1}  # a bias
 
 @pytest.mark.parametrize("name", sorted(set(OURS) - set(OTHERWISE)))
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=10)
 def test_whole_numbers_and_booleans_have_no_gradients_and_do_not_wrap_around(name, data):
     """They are as NumPy has them; where NumPy has no such function, they are as floats would be."""
     case = data.draw(CASES[name])
