@@ -298,7 +298,19 @@ def test_memory_layout_changes_nothing(name, data):
         np.testing.assert_allclose(wrapped.arrays[i].grad.numpy(), gradient.numpy(), rtol=1e-13, atol=1e-13)
 
 
-# ------------------------------------------------------------------------------------------------ whole numbers
+# ------------------------------------------------------------------------------------------------ small, whole
+
+ONE_NUMBER = """absolute cos erf exp exp2 expm1 gelu leaky_relu log1p negative positive relu sigmoid sign silu sin
+    softplus square tanh""".split()
+
+
+@pytest.mark.parametrize("name", ONE_NUMBER)
+@pytest.mark.parametrize(("dtype", "tiny"), [(np.float64, 5e-324), (np.float64, 1e-310), (np.float32, 1e-45)])
+def test_subnormal_numbers_have_the_slopes_of_small_ones(name, dtype, tiny):
+    slope = ta.grad(lambda x: getattr(ta, name)(x).sum())
+    found, expected = (slope(np.array([x, -x], dtype)).numpy() for x in (tiny, 1e-30))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-25)
+
 
 WHOLE = {"int64": np.int64, "uint8": np.uint8, "bool": bool}
 OTHERWISE = {
