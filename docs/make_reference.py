@@ -155,9 +155,9 @@ def section(family: Family, members: list[Entry]) -> Iterator[str]:
 
 def written(e: Entry) -> Iterator[str]:
     """A name: what it takes, what it means, and, of a class, its methods and properties."""
-    yield f"### `{e.name}{signature(e.value, is_rule(e.name.rpartition('.')[2], e.value))}`\n"
+    yield f"### `{e.name}{signature(e.value)}`\n"
     teller = described_by(e.value)
-    yield from described(e.name, teller)
+    yield from described(e.name, inspect.unwrap(teller) if inspect.isroutine(teller) else teller)
     if inspect.isclass(teller) and not issubclass(teller, BaseException):
         if teller is e.value and vars(teller).get("__init__") and teller.__init__.__doc__:
             yield from described(e.name, teller.__init__)
@@ -165,7 +165,7 @@ def written(e: Entry) -> Iterator[str]:
             if isinstance(member, property):
                 yield f"#### `.{name}`\n"
             else:
-                yield f"#### `.{name}{signature(member, is_rule(name, member), method=True)}`\n"
+                yield f"#### `.{name}{signature(member, method=True)}`\n"
             if is_rule(name, member):
                 yield f"As `ta.{name}`.\n"
             else:
@@ -183,15 +183,14 @@ def methods(owner: type) -> Iterator[tuple[str, Any]]:
             yield name, member
 
 
-def signature(value: Any, lifted: bool = False, *, method: bool = False) -> str:
-    """What it takes, without types; a sequence of arrays, which a rule calls `*arrays`, as users pass it: as one."""
+def signature(value: Any, *, method: bool = False) -> str:
+    """What it takes, without types."""
     if described_by(value) is not value or (inspect.isclass(value) and issubclass(value, BaseException)):
         return ""
     shown = []
     for p in list(inspect.signature(value).parameters.values())[method:]:
-        kind = p.POSITIONAL_OR_KEYWORD if lifted and p.kind is p.VAR_POSITIONAL else p.kind
         default = p.empty if p.default is p.empty else Shown(p.default)
-        shown.append(p.replace(annotation=p.empty, default=default, kind=kind))
+        shown.append(p.replace(annotation=p.empty, default=default))
     return str(inspect.Signature(shown))
 
 

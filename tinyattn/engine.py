@@ -233,9 +233,12 @@ def lift(rule: Rule) -> Callable[..., Any]:
 
 def _bind(name: str, spec: Parameters, args: tuple[Any, ...], given: Options) -> tuple[tuple[Any, ...], Options]:
     """The arrays in their places, and the options that were given by position under their names."""
-    names = spec.arrays + spec.options
+    names = spec.arrays + spec.options[: spec.by_place]
     if len(args) > len(names):
-        raise TypeError(f"{name}: takes {len(names)} arguments at most; got {len(args)}")
+        named = spec.options[spec.by_place :]
+        count = f"{len(names)} argument{'s' * (len(names) > 1)} at most" + " without a name" * bool(named)
+        hint = f". Is {' or '.join(f'{option}=' for option in named)} missing?" if named else ""
+        raise TypeError(f"{name}: takes {count}; got {len(args)}{hint}")
     by_position = dict(zip(names, args, strict=False))
     for twice in by_position.keys() & given.keys():
         raise TypeError(f"{name}: got {twice!r} twice")
@@ -324,7 +327,7 @@ def _likely(error: Exception, rule: Rule, arrays: Sequence[Any], options: Option
     for option in options:
         if option not in spec.options:
             hint = ". Is it axis?" if option in ("dim", "dims") and "axis" in spec.options else ""
-            yield f"takes no {option!r}, but {', '.join(spec.options) or 'no option at all'}{hint}"
+            yield f"takes no {option!r}, but {', '.join(spec.options or spec.arrays)}{hint}"
     if isinstance(error, AttributeError | TypeError):
         for option, x in options.items():
             if option in AXES and not _is_whole(x):

@@ -5,8 +5,10 @@ otherwise. Names, arguments and broadcasting are NumPy's where NumPy has the fun
 call.
 """
 
+import inspect
 import itertools
 import operator
+import sys
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
@@ -28,7 +30,7 @@ from tinyattn.rules import attention as attention_rules
 from tinyattn.rules import dropout as dropout_rules
 from tinyattn.rules import softmax as softmax_rules
 from tinyattn.rules.checks import check_flag, check_number, check_whole
-from tinyattn.rules.registry import Result
+from tinyattn.rules.registry import Result, parameters
 from tinyattn.rules.registry import rule as register
 from tinyattn.tensor import COMPOSED, Tensor
 
@@ -36,8 +38,20 @@ P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+NOTE = """The examples are the rule's own: they call the NumPy function `arrays -> (output, backward)`. What is public
+gives the output alone, a Tensor where any argument is one."""
+INDENT = "" if sys.version_info >= (3, 13) else "    "  # what the compiler leaves in docstrings
+
+
 def _lift(rule: Callable[P, Result]) -> Callable[P, Tensor]:
-    return lift(rule)
+    function = lift(rule)
+    if rule.__doc__ is not None:
+        function.__doc__ = f"{rule.__doc__.rstrip()}\n\n{INDENT}" + NOTE.replace("\n", f"\n{INDENT}")
+    if parameters(rule).variadic:  # users pass one sequence, and then options
+        takes = inspect.signature(rule).parameters.values()
+        shown = inspect.Signature([p.replace(kind=p.POSITIONAL_OR_KEYWORD) for p in takes])
+        function.__signature__ = shown  # type: ignore[attr-defined]
+    return function
 
 
 def _answers_numpy(function: F) -> F:

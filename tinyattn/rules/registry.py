@@ -50,6 +50,7 @@ class Parameters(NamedTuple):
     required: tuple[str, ...]  # the arrays that can't be left out; they come first
     options: tuple[str, ...]
     variadic: bool  # one `*arrays`, any number of them, which users pass as one sequence
+    by_place: int  # how many of the options may be given without their names
 
 
 @overload
@@ -96,11 +97,13 @@ def _read_parameters(function: Callable[..., Result], n_arrays: int | None) -> P
         raise TypeError(f"rule: {function.__name__} has no array among its parameters; arrays stand before `*`")
     if any(p.default not in (p.empty, None) for p in arrays):
         raise TypeError(f"rule: {function.__name__} can leave an array out with None only; options stand after `*`")
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in arrays)
     return Parameters(
         arrays=tuple(p.name for p in arrays),
         required=tuple(p.name for p in arrays if p.default is p.empty),
         options=tuple(p.name for p in declared[len(arrays) :]),
-        variadic=any(p.kind is p.VAR_POSITIONAL for p in arrays),
+        variadic=variadic,
+        by_place=1 if variadic else len(before_star) - len(arrays),  # np.concatenate(arrays, axis)
     )
 
 

@@ -39,8 +39,8 @@ def index(x: Array, *, key: Any) -> Result:
         raise IndexError(f"index: {error}; the array has shape {shape}") from None
 
 
-@rule
-def scatter(x: Array, *, key: Any, shape: tuple[int, ...]) -> Result:
+@rule(arrays=1)
+def scatter(x: Array, key: Any, shape: tuple[int, ...]) -> Result:
     """Zeros of `shape` with x added at the places that `key` selects; places named twice collect twice.
 
     >>> scatter(np.array([1.0, 2.0, 4.0]), key=np.array([2, 2, 0]), shape=(3,))[0]
