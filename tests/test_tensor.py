@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import tinyattn as ta
+from tinyattn.rules import RULES
+from tinyattn.tensor import COMPOSED, NEAREST
 
 
 def leaf(data, **options):
@@ -342,13 +344,32 @@ def test_functions_without_a_gradient_give_plain_arrays():
 
 @pytest.mark.parametrize(
     ("function", "nearest"),
-    [(np.cumprod, "prod"), (np.sinh, "sin"), (np.nansum, "sum"), (np.vstack, "stack"), (np.convolve, None)],
+    [
+        (np.cumprod, "prod"),
+        (np.sinh, "sin"),
+        (np.nansum, "sum"),
+        (np.vstack, "concatenate"),  # and not stack, which makes a new axis
+        (np.median, "sort"),
+        (np.convolve, None),
+        (np.around, None),  # and not what happens to be spelled a little like it
+    ],
 )
 def test_a_function_without_a_rule_names_itself_and_the_nearest(function, nearest):
     hint = rf" The nearest there is: {nearest}\." if nearest else ""
     for x in (leaf([1.0]), ta.tensor([1.0])):
         with pytest.raises(TypeError, match=rf"np\.{function.__name__} has no rule, .* it\.{hint} Use \.numpy\(\)"):
             function(x, x) if function is np.convolve else function(x)
+
+
+def test_the_nearest_are_rules_and_the_others_are_not():
+    for theirs, ours in NEAREST.items():
+        assert ours in RULES | COMPOSED
+        assert theirs not in RULES | COMPOSED
+
+
+def test_a_function_in_linalg_is_named_with_it():
+    with pytest.raises(TypeError, match=r"^np\.linalg\.inv has no rule, so that no gradient could go through it\. Use"):
+        np.linalg.inv(leaf([[1.0]]))
 
 
 def test_reductions_of_ufuncs_are_not_recorded():

@@ -49,6 +49,35 @@ CONSTANT: Final = frozenset(
 (Those that make arrays are asked when a Tensor is their `like=`.)
 """
 
+_LIKE: Final = {
+    "absolute": "fabs",
+    "concatenate": "append delete hstack insert vstack",
+    "cumsum": "cumulative_sum",
+    "divide": "reciprocal",
+    "dot": "inner vdot",
+    "einsum": "trace vecdot",
+    "expand_dims": "atleast_1d atleast_2d atleast_3d",
+    "log": "log10",
+    "matmul": "matvec multi_dot vecmat",
+    "max": "fmax nanmax ptp",
+    "mean": "average nanmean",
+    "min": "fmin nanmin",
+    "moveaxis": "rollaxis",
+    "norm": "hypot matrix_norm vector_norm",
+    "outer": "kron",
+    "positive": "copy",
+    "power": "float_power",
+    "sort": "median partition percentile quantile",
+    "split": "array_split unstack",
+    "stack": "column_stack dstack",
+    "subtract": "diff",
+    "sum": "nansum",
+    "take": "choose compress",
+    "where": "nan_to_num piecewise select",
+}
+NEAREST: Final = {theirs: ours for ours, names in _LIKE.items() for theirs in names.split()}
+"""NumPy's functions without a rule, and the rule that does most of what they do, where spelling doesn't tell."""
+
 COMPOSED: Final[dict[str, Callable[..., Any]]] = {}
 """NumPy's functions that aren't a rule called as NumPy calls it, and ours that answer them; `functions` fills it."""
 
@@ -536,9 +565,7 @@ def _plain_key(key: Any) -> Any:
 
 def _dispatch(name: str, function: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Any:
     """Answer NumPy's function with the rule of its name."""
-    import difflib
-
-    if getattr(function, "__module__", None) == "numpy.linalg" and hasattr(np, name):
+    if getattr(function, "__module__", None) == "numpy.linalg" and name != "norm":
         name = f"linalg.{name}"  # not always the same: np.linalg.diagonal is along the last two axes
     if name in COMPOSED:
         return COMPOSED[name](*args, **given)
@@ -547,12 +574,20 @@ def _dispatch(name: str, function: Callable[..., Any], args: tuple[Any, ...], gi
         return _lifted(rule)(*args, **given)
     if name in CONSTANT:
         return function(*_plain(args), **{key: _plain(value) for key, value in given.items()})
-    near = difflib.get_close_matches(function.__name__, RULES | COMPOSED, n=1)
+    near = _nearest(function.__name__)
     raise TypeError(
         f"np.{name} has no rule, so that no gradient could go through it."
-        + (f" The nearest there is: {near[0]}." if near else "")
+        + (f" The nearest there is: {near}." if near else "")
         + " Use .numpy() where no gradient is needed, or write a rule with tinyattn.rule"
     )
+
+
+def _nearest(name: str) -> str | None:
+    """The rule that does most of what a function of NumPy's does, or one that is spelled like it."""
+    import difflib
+
+    close = difflib.get_close_matches(name, RULES | COMPOSED, n=1, cutoff=0.7)
+    return NEAREST.get(name, close[0] if close else None)
 
 
 def _plain(x: Any) -> Any:
