@@ -52,9 +52,12 @@ HEAD = """\
 Written by `make reference` from the docstrings; change those, not this page. `ta` is `import tinyattn as ta`.
 
 A function below that is a rule takes Tensors, arrays, lists and numbers, mixed at will: it gives a Tensor where any of
-them is one, and a plain array otherwise; and `np.exp(tensor)` is `ta.exp(tensor)`. The examples in a rule's text call
-the rule itself, the NumPy function `arrays -> (output, backward)`: `softmax(x)[0]` there is `ta.softmax(x)`. A label
-such as (softmax.3) is that of the line of code which computes it.
+them is one, and a plain array otherwise; and `np.exp(tensor)` is `ta.exp(tensor)`. Arguments stand in NumPy's order;
+arrays are called x and y all over, where NumPy calls them a and b, x1 and x2, m or arr. What NumPy's functions take
+beside, [`out=` say](left-out.md#the-engine), is left out.
+
+The examples in a rule's text call the rule itself, the NumPy function `arrays -> (output, backward)`: `softmax(x)[0]`
+there is `ta.softmax(x)`. A label such as (softmax.3) is that of the line of code which computes it.
 """
 
 FORMULA = re.compile(r"\([a-z0-9_]+\.\d+'?\)$|\S {3,}\S", re.MULTILINE)  # labelled, or aligned by hand
