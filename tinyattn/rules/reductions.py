@@ -331,16 +331,16 @@ def _vector_norm(x: Array, ord: float | str, axis: Axis, keepdims: bool) -> Resu
     if ord == 0:
         return np.sum(np.sign(size), axis=axis, keepdims=keepdims), lambda d_output: (np.zeros_like(x),)
     p = float(ord)  # a NumPy scalar would widen
-    total = np.sum(size**p, axis=axis, keepdims=True)
+    powers = np.sum(size**p, axis=axis, keepdims=True)
 
     def backward(d_output: Array) -> Gradients:
-        # with 1 for what has no derivative, and 0 in the end; for p < 0 the total is ∞ where an element is 0
-        live = (size != 0) & (total != math.inf)
-        length = np.where((total == 0) | (total == math.inf), 1.0, total) ** (1 / p)
+        # with 1 for what has no derivative, and 0 in the end; for p < 0 their sum is ∞ where an element is 0
+        live = (size != 0) & (powers != math.inf)
+        length = np.where((powers == 0) | (powers == math.inf), 1.0, powers) ** (1 / p)
         share = np.where(live, size, 1.0) / length
         return (restore(d_output, x.shape, axis) * np.where(live, np.sign(x) * share ** (p - 1), 0.0),)  # (norm.4)
 
-    output = total ** (1 / p)
+    output = powers ** (1 / p)
     return output if keepdims else np.squeeze(output, axis), backward
 
 
