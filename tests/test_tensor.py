@@ -398,3 +398,63 @@ def test_a_rule_of_ones_own_answers_for_the_function_of_its_name():
 
     assert np.isclose(ta.grad(lambda x: np.sinh(x))(2.0).item(), np.cosh(2.0))
     assert np.isclose(ta.grad(ta.grad(sinh))(2.0).item(), np.sinh(2.0))
+
+
+CALLS = """
+    np.sum(a=x)
+    np.sum(x, 0, None, None, True)
+    np.mean(x, None, None)
+    np.var(x, 0, None, None, 1)
+    np.std(a=x, axis=1, ddof=1)
+    np.cumsum(x, 1, None)
+    np.clip(x, a_min=1, a_max=2)
+    np.clip(x, None, 2)
+    np.clip(x, min=1, max=2)
+    np.take(a=x, indices=[0, 2], axis=1)
+    np.take(x, [0, 2], 1, None, "raise")
+    np.take_along_axis(arr=x, indices=np.zeros((2, 1), int), axis=1)
+    np.sort(x, -1, None)
+    np.sort(a=x, axis=0, kind=None)
+    np.repeat(a=x, repeats=2, axis=1)
+    np.concatenate([x, x], axis=1, dtype=None, casting="same_kind")
+    np.stack(arrays=[x, x], axis=1)
+    np.reshape(x, (3, 2), "C")
+    np.ravel(a=x, order="C")
+    np.transpose(a=x, axes=(1, 0))
+    np.moveaxis(a=x, source=0, destination=1)
+    np.broadcast_to(array=x, shape=(5, 2, 3))
+    np.flip(m=x, axis=0)
+    np.tile(A=x, reps=2)
+    np.pad(array=x, pad_width=1, mode="constant", constant_values=0)
+    np.dot(a=x, b=x.T)
+    np.tensordot(a=x, b=x, axes=[[0], [0]])
+    np.outer(a=x, b=x)
+    np.linalg.norm(x=x, ord=None, axis=1)
+    np.exp(x, where=True, dtype=None)
+    np.add(x, 1, casting="same_kind")
+    np.matmul(x, x.T, casting="same_kind")
+"""
+
+
+@pytest.mark.parametrize("call", [line.strip() for line in CALLS.split("\n") if line.strip()])
+def test_numpy_s_own_names_places_and_defaults(call):
+    """What NumPy takes of an array under its own names, or is told that it would do anyway, a Tensor takes, too."""
+    array = np.arange(6.0).reshape(2, 3) + 0.5
+    found = eval(call, {"np": np, "x": ta.tensor(array, requires_grad=True)})
+    assert found.requires_grad
+    np.testing.assert_array_equal(found.numpy(), eval(call, {"np": np, "x": array}), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("np.sum(x, 0, np.float32)", "sum: takes no 'dtype'"),
+        ("np.sum(x, where=x.numpy() > 1)", "sum: takes no 'where'"),
+        ("np.ravel(x, 'F')", "ravel: takes no 'order'"),
+        ("np.clip(x, 1, 2, out=np.zeros((1, 2)))", "clip: takes no 'out'"),
+        ("np.exp(x, where=x.numpy() > 1)", r"np\.exp\(\.\.\., where=\) can't be recorded"),
+    ],
+)
+def test_what_numpy_takes_and_a_rule_does_not(call, told):
+    with pytest.raises(TypeError, match=told):
+        eval(call, {"np": np, "x": ta.tensor([[0.5, 1.5]], requires_grad=True)})

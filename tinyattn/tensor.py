@@ -9,6 +9,8 @@ released; `_options`, the rule's keyword options.
 """
 
 import functools
+import inspect
+import itertools
 import math
 import operator
 import weakref
@@ -34,7 +36,7 @@ from tinyattn.nodes import (
 )
 from tinyattn.rules import RULES, elementwise, products, reductions, selection, shapes
 from tinyattn.rules.checks import check_flag
-from tinyattn.rules.registry import Array, Result
+from tinyattn.rules.registry import Array, Result, parameters
 
 P = ParamSpec("P")
 
@@ -77,6 +79,9 @@ _LIKE: Final = {
 }
 NEAREST: Final = {theirs: ours for ours, names in _LIKE.items() for theirs in names.split()}
 """NumPy's functions without a rule, and the rule that does most of what they do, where spelling doesn't tell."""
+
+AS_USUAL: Final = {"where": True, "casting": "same_kind", "order": "K", "dtype": None, "subok": True}
+"""What NumPy's ufuncs do unless told otherwise; telling them just that changes nothing."""
 
 COMPOSED: Final[dict[str, Callable[..., Any]]] = {}
 """NumPy's functions that aren't a rule called as NumPy calls it, and ours that answer them; `functions` fills it."""
@@ -460,6 +465,7 @@ class Tensor(Node):
         return np.array(self._data if copy else self.numpy(), dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **given: Any) -> Any:
+        given = {name: x for name, x in given.items() if name not in AS_USUAL or not _is_default(x, AS_USUAL[name])}
         if method != "__call__" or given:
             used = f".{method}" if method != "__call__" else "(..., " + ", ".join(f"{name}=" for name in given) + ")"
             raise TypeError(f"np.{ufunc.__name__}{used} can't be recorded; np.{ufunc.__name__}(...) can")
@@ -571,6 +577,7 @@ def _dispatch(name: str, function: Callable[..., Any], args: tuple[Any, ...], gi
         return COMPOSED[name](*args, **given)
     rule = RULES.get(name)
     if rule is not None:
+        args, given = _as_declared(function, rule, args, given)
         return _lifted(rule)(*args, **given)
     if name in CONSTANT:
         return function(*_plain(args), **{key: _plain(value) for key, value in given.items()})
@@ -580,6 +587,45 @@ def _dispatch(name: str, function: Callable[..., Any], args: tuple[Any, ...], gi
         + (f" The nearest there is: {near}." if near else "")
         + " Use .numpy() where no gradient is needed, or write a rule with tinyattn.rule"
     )
+
+
+_signature = functools.cache(inspect.signature)
+
+
+def _as_declared(
+    function: Callable[..., Any], rule: engine.Rule, args: tuple[Any, ...], given: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call of NumPy's function as a call of the rule: NumPy's signature says which argument is what.
+
+    The first are the rule's arrays, whatever NumPy calls them; what is given as NumPy has it by default is left out,
+    unless the rule knows it, too.
+    """
+    spec = parameters(rule)
+    n_arrays = 1 if spec.variadic else len(spec.arrays)
+    if len(args) <= n_arrays and all(name in spec.options for name in given):
+        return args, given
+    try:
+        bound = _signature(function).bind(*args, **given)
+    except ValueError:  # NumPy doesn't tell
+        return args, given
+    except TypeError as error:
+        raise TypeError(f"np.{function.__name__}: {error}") from None
+    declared = list(bound.signature.parameters.values())
+    of_rule = {p.name: array for p, array in zip(declared, spec.arrays, strict=False)}
+    taken: dict[str, Any] = {}
+    for p in declared:
+        if p.name not in bound.arguments:
+            continue
+        x = bound.arguments[p.name]
+        if p.kind is p.VAR_KEYWORD:
+            taken |= x
+        elif p.name in of_rule or p.name in spec.arrays + spec.options or not _is_default(x, p.default):
+            taken[of_rule.get(p.name, p.name)] = x
+    return tuple(taken.pop(name) for name in itertools.takewhile(taken.__contains__, spec.arrays[:n_arrays])), taken
+
+
+def _is_default(x: Any, default: Any) -> bool:
+    return x is default or (isinstance(x, str | int | None) and x == default)
 
 
 def _nearest(name: str) -> str | None:
