@@ -24,22 +24,22 @@ CAUGHT = """
     softmax_weights_forgotten              scores (0, 0)        scores: missing factor
     softmax_plus_for_minus                 scores (0, 0)        scores: missing term
     softmax_zero                           scores (0, 0)        scores: zero
-    log_softmax_without_weights            scores (0, 0)        scores: unbalanced
-    log_softmax_as_softmax                 scores (0, 0)
+    log_softmax_without_weights            scores (0, 0)        scores: wrong sum
+    log_softmax_as_softmax                 scores (0, 0)        scores: output factor
     log_softmax_not_summed                 scores (0, 0)        scores: unbalanced
-    log_softmax_logs_for_weights           scores (0, 0)        scores: unbalanced
-    log_softmax_uniform_weights            scores (0, 0)
+    log_softmax_logs_for_weights           scores (0, 0)        scores: wrong sum
+    log_softmax_uniform_weights            scores (0, 0)        scores: wrong sum
     cross_entropy_not_divided              scores (0, 0, 0)     scores: factor 6
     cross_entropy_divided_by_classes       scores (0, 0, 0)     scores: factor 0.2
     cross_entropy_without_targets          scores (0, 0, 4)     scores: unbalanced
     cross_entropy_targets_undivided        scores (0, 0, 4)     scores: unbalanced
     cross_entropy_wrong_sign               scores (0, 0, 0)     scores: factor -1
-    cross_entropy_targets_off_by_one       scores (0, 0, 3)
+    cross_entropy_targets_off_by_one       scores (0, 0, 3)     scores: misplaced
     cross_entropy_gradient_ignored         scores (0, 0, 0)     scores: cotangent ignored
     layer_norm_constant_mean               x (0, 0, 0)          x: missing term
     layer_norm_constant_variance           x (0, 0, 0)          x: missing term
     layer_norm_unscaled                    x (0, 0, 0)          x: factor along axis
-    layer_norm_weight_skipped              x (0, 0, 0)
+    layer_norm_weight_skipped              x (0, 0, 0)          x: output factor
     layer_norm_sums_for_means              x (0, 0, 0)          x: unbalanced
     layer_norm_wrong_axis                  x (0, 0, 0)          x: unbalanced
     layer_norm_weight_without_input        weight (0,)          weight: swapped
@@ -78,21 +78,21 @@ CAUGHT = """
     multi_head_causal_mask_transposed      x (0, 0, 0)
     multi_head_bias_of_value_missing       b_value (0,)         b_value: zero
     multi_head_bias_of_query_mean          b_query (0,)         b_query: factor 0.0666667
-    multi_head_bias_of_output_unsummed     b_output (0,)
+    multi_head_bias_of_output_unsummed     b_output (0,)        b_output: not summed
     multi_head_residual_dropped            x (0, 0)             x: identity
     multi_head_residual_always             x (0, 0, 0)          x: identity
     logsumexp_not_divided                  x (0, 0)             x: factor 16.8454
     matmul_factors_exchanged               x (0, 0)             x: swapped
-    matmul_not_transposed                  x (0, 0)
+    matmul_not_transposed                  x (0, 0)             x: jacobian transposed
     linear_bias_mean                       bias (0,)            bias: factor 0.166667
-    linear_last_of_batch                   weight (0, 0)
-    embedding_last_wins                    weight (2, 0)
+    linear_last_of_batch                   weight (0, 0)        weight: not summed
+    embedding_last_wins                    weight (2, 0)        weight: last wins
     mean_as_sum                            x (0, 0)             x: factor 15
     max_everybody_wins                     x (0, 0)             x: leak
     divide_wrong_sign                      y (0, 0)             y: factor -1
     divide_not_squared                     y (0, 0)             y: missing factor
     where_both_sides                       x (0, 0)             x: leak
-    tanh_not_squared                       x (0, 0)
+    tanh_not_squared                       x (0, 0)             x: missing factor
     exp_forgotten                          x (0, 0)             x: missing factor
     exp_nan                                x (0, 0)             x: nan
 """

@@ -88,6 +88,76 @@ def test_one_number_has_no_pattern_but_a_known_factor():
     assert SPARE >= 3
 
 
+def told_of(backward, rule, *arrays, **options):
+    """What is guessed where a rule has another backward, made of its arrays and its output."""
+
+    def faulty(*arrays, **options):
+        output = RULES[rule](*arrays, **options)[0]
+        return output, lambda d_output: backward(d_output, output, *arrays)
+
+    faulty.__name__ = rule
+    faulty.__signature__ = inspect.signature(RULES[rule])
+    (report,) = check_rule(faulty, [Sample("", arrays, options)]).reports
+    return report.guess
+
+
+def without_sum(wrong):
+    """The backward of log_softmax with something else in place of its weights."""
+    return lambda d, y, _: (d - wrong(y) * d.sum(axis=-1, keepdims=True),)
+
+
+@pytest.mark.parametrize(
+    ("backward", "rule", "arrays", "kind", "told"),
+    [
+        (lambda d, y, _: (d * (1 - y),), "tanh", (X,), "missing factor", "(1 + the output), number by number"),
+        (lambda d, y, _: (d * (1 + y),), "tanh", (X,), "missing factor", "(1 − the output), number by number"),
+        (lambda d, _, x, y: (d @ y, x.T @ d), "matmul", (X, SQUARE), "jacobian transposed", "untransposed"),
+        (lambda d, _, x, y: (d[-1:], d), "add", (X[:1], Y), "not summed", "index 2 along axis -2 of the output"),
+        (lambda d, _, x, y: (d[:, :1], d), "add", (X[:, :1], Y), "not summed", "index 0 along axis -1 of the output"),
+        (without_sum(lambda y: 0.2), "log_softmax", (X,), "wrong sum", "along axis -1"),
+        (without_sum(lambda y: 0.0), "log_softmax", (X,), "wrong sum", "along axis -1"),
+    ],
+)
+def test_patterns_of_what_the_output_sends(backward, rule, arrays, kind, told):
+    found = told_of(backward, rule, *arrays)
+    assert found.kind == kind
+    assert told in found.text
+
+
+def test_a_factor_for_each_number_of_the_output():
+    def scaled(scale):
+        def backward(d, y, _):
+            d = scale(y) * d
+            return (d - np.exp(y) * d.sum(axis=-1, keepdims=True),)
+
+        return told_of(backward, "log_softmax", X)
+
+    assert scaled(np.exp).text.endswith("a factor of its own for each number: times exp of the output")
+    assert scaled(lambda y: 1 / y).text.endswith(": divided by the output")
+    assert scaled(np.cos).text.endswith("a factor of its own for each number")
+
+
+def test_what_is_overwritten_is_lost():
+    ids = np.array([2, 0, 2, 2])
+
+    def assigned(d, _, weight, ids):
+        d_weight = np.zeros(weight.shape)
+        d_weight[ids] = d
+        return d_weight, None
+
+    assert told_of(assigned, "embedding", X, ids).kind == "last wins"
+
+
+def test_what_is_added_in_a_wrong_place():
+    targets = np.array([1, 4, 0])
+
+    def off_by_one(d, _, scores, targets):
+        weights = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+        return (weights - np.eye(5)[(targets + 1) % 5]) * d / 3, None
+
+    assert told_of(off_by_one, "cross_entropy", X, targets).kind == "misplaced"
+
+
 def test_many_numbers_are_known_along_random_directions_only():
     big = RNG.normal(size=(40, 41))
     assert guess(lambda g: (3.5 * g,), arrays=(big,)).factor == pytest.approx(3.5)

@@ -60,6 +60,12 @@ class Scene(NamedTuple):
         """What is missing."""
         return self.clue.truth - self.clue.backward
 
+    @property
+    def jacobians(self) -> tuple[Vector, Vector] | None:
+        """The backward's and the true one, (numbers of the output, numbers of the argument), if there are few."""
+        mine, true = self.clue.other_backwards, self.clue.other_truths
+        return (mine, true) if len(mine) == self.output.size > 1 else None
+
 
 def guess(
     clues: Sequence[Clue], k: int, output: Vector, cotangent: Vector, options: Mapping[str, float]
@@ -234,7 +240,8 @@ def missing_factor(scene: Scene) -> Guess | None:
     clue = scene.clue
     if clue.truth.size <= SPARE:
         return None
-    for name, a in _at_hand(scene):
+    near_one = [("(1 + the output)", 1 + scene.output), ("(1 − the output)", 1 - scene.output)]
+    for name, a in [*_at_hand(scene), *near_one]:
         with np.errstate(divide="ignore"):
             inverse = 1 / a
         for told, array in ((name, a), (f"1 / {name}", inverse)):
@@ -272,6 +279,20 @@ def factor_along_axis(scene: Scene) -> Guess | None:
     return None
 
 
+def misplaced(scene: Scene) -> Guess | None:
+    """t − g = 0, but for a k and a −k in each slice along an axis."""
+    clue = scene.clue
+    missing = np.where(abs(scene.difference) > clue.tolerance * abs(clue.truth).max(initial=0.0), scene.difference, 0.0)
+    for axis in _axes(clue.truth):
+        pairs = (missing > 0).sum(axis=axis) == 1
+        pairs &= (missing < 0).sum(axis=axis) == 1
+        if pairs.size > 1 and clue.truth.shape[axis] > 2 and np.all(pairs) and _vanishes(clue, missing.sum(axis=axis)):
+            where = f"along axis {axis - clue.truth.ndim}"
+            told = f"{where} one number of each slice is added in a wrong place: is an index off, or of something else?"
+            return Guess("misplaced", told)
+    return None
+
+
 def unbalanced(scene: Scene) -> Guess | None:
     """Σ t = 0 along an axis, and Σ g ≠ 0."""
     clue = scene.clue
@@ -293,6 +314,104 @@ def flows_in(scene: Scene) -> Guess | None:
     return Guess("flows in", told)
 
 
+# ---------------------------------------------------------------------- of Jacobians, where the output is small enough
+
+
+def jacobian_transposed(scene: Scene) -> Guess | None:
+    """g = J c, where t = Jᵀ c."""
+    if scene.jacobians is None or scene.output.shape != scene.clue.x.shape:
+        return None
+    mine, true = scene.jacobians
+    if _alike(mine, true, scene) or not _alike(mine, true.T, scene):
+        return None
+    told = "it is J c, and should be Jᵀ c, for Jacobian J: a matrix in it stands untransposed"
+    return Guess("jacobian transposed", told)
+
+
+def not_summed(scene: Scene) -> Guess | None:
+    """g is what one slice of the output sends, and t what all of them send together."""
+    if scene.jacobians is None:
+        return None
+    mine, true = (numbers.reshape(*scene.output.shape, -1) for numbers in scene.jacobians)
+    for axis, n in enumerate(scene.output.shape):
+        sends = [np.any(abs(part) > _noise(scene.clue)) for part in np.moveaxis(mine, axis, 0)]
+        true_sends = [np.any(abs(part) > _noise(scene.clue)) for part in np.moveaxis(true, axis, 0)]
+        if n < 2 or sum(sends) != 1 or sum(true_sends) < 2:
+            continue
+        k = int(np.argmax(sends))
+        if _alike(mine.take(k, axis), true.take(k, axis), scene):
+            where = f"from index {k} along axis {axis - scene.output.ndim} of the output"
+            return Guess("not summed", f"it is what comes {where} alone: the others are overwritten, or not summed")
+    return None
+
+
+def last_wins(scene: Scene) -> Guess | None:
+    """Each number of the output sends what it should, or nothing; some send nothing."""
+    if scene.jacobians is None:
+        return None
+    mine, true = scene.jacobians
+    large = scene.clue.tolerance * abs(true).max(initial=0.0)
+    sends = np.any(abs(mine) > large, axis=1)
+    if np.all(sends == np.any(abs(true) > large, axis=1)) or not np.any(sends):
+        return None
+    if not _alike(mine[sends], true[sends], scene):
+        return None
+    told = "what some numbers of the output send is right, and what others send is lost: assigned where it adds up?"
+    return Guess("last wins", told)
+
+
+def output_factor(scene: Scene) -> Guess | None:
+    """g = Jᵀ (a c), where t = Jᵀ c: a is at hand, or 1 over it is."""
+    if scene.jacobians is None:
+        return None
+    mine, true = scene.jacobians
+    squares = (true * true).sum(axis=1)
+    several = (abs(true) > scene.clue.tolerance * abs(true).max(initial=0.0)).sum(axis=1) > 1
+    if not np.all(several[squares > 0]) or not np.any(squares > 0):
+        return None  # where each has one number any factors fit
+    a = (mine * true).sum(axis=1) / np.where(squares > 0, squares, 1.0)
+    if np.ptp(a) == 0 or not _alike(mine, a[:, None] * true, scene):
+        return None
+    with np.errstate(all="ignore"):
+        known = [("exp of the output", np.exp(scene.output)), ("the output", scene.output)]
+        known += [(other.name, other.x) for other in scene.others]
+        known = [(told, b) for name, x in known for told, b in ((f"times {name}", x), (f"divided by {name}", 1 / x))]
+        names = [told for told, b in known if _is(a, b, scene)]
+    cause = f": {names[0]}" if names else ""
+    return Guess("output factor", f"the output's gradient enters with a factor of its own for each number{cause}")
+
+
+def wrong_sum(scene: Scene) -> Guess | None:
+    """t − g is the same wherever along an axis the output's gradient stands: it takes only the sum of that."""
+    if scene.jacobians is None:
+        return None
+    mine, true = (numbers.reshape(*scene.output.shape, -1) for numbers in scene.jacobians)
+    missing = true - mine
+    for axis in reversed(range(scene.output.ndim)):
+        sums_anyway = _alike(true, true.mean(axis=axis, keepdims=True), scene)
+        takes_sum = _alike(missing, missing.mean(axis=axis, keepdims=True), scene)
+        if scene.output.shape[axis] > 2 and takes_sum and not sums_anyway:
+            where = f"along axis {axis - scene.output.ndim}"
+            told = f"the term with the sum of the output's gradient {where} is wrong, or missing, and the rest is right"
+            return Guess("wrong sum", told)
+    return None
+
+
+def _alike(a: Vector, b: Vector, scene: Scene) -> bool:
+    """Whether two parts of Jacobians are the same."""
+    largest = max((float(abs(x).max(initial=0.0)) for x in scene.jacobians or ()), default=0.0)
+    return bool(np.all(abs(a - b) <= scene.clue.tolerance * largest))
+
+
+def _is(factors: Vector, b: Vector, scene: Scene) -> bool:
+    """Whether the factors of the output's numbers are those of an array that broadcasts to its shape."""
+    try:
+        wanted = np.broadcast_to(b, scene.output.shape).reshape(-1)
+    except ValueError:
+        return False
+    return bool(np.allclose(factors, wanted, rtol=scene.clue.tolerance, atol=0.0))
+
+
 ANY: list[Callable[[Scene], Guess | None]] = [zero, cotangent_ignored, factor]
 WHOLE: list[Callable[[Scene], Guess | None]] = [
     swapped,
@@ -304,6 +423,12 @@ WHOLE: list[Callable[[Scene], Guess | None]] = [
     missing_factor,
     missing_term,
     factor_along_axis,
+    jacobian_transposed,
+    not_summed,
+    last_wins,
+    output_factor,
+    misplaced,
+    wrong_sum,
     unbalanced,
     flows_in,
 ]
@@ -327,6 +452,11 @@ def _along(clue: Clue, part: Vector, v: Vector, axis: int) -> bool:
     squares = (v * v).sum(axis=axis, keepdims=True)
     k = (part * v).sum(axis=axis, keepdims=True) / np.where(squares > 0, squares, 1.0)
     return clue.same(part, k * v)
+
+
+def _vanishes(clue: Clue, numbers: Vector) -> bool:
+    """Whether these are zero beside the derivatives."""
+    return bool(np.all(abs(numbers) <= clue.tolerance * abs(clue.truth).max(initial=0.0)))
 
 
 def _coefficient(a: Vector, b: Vector) -> float | None:
