@@ -41,7 +41,8 @@ def gradcheck(
     output's shape. Numbers agree where |a − b| ≤ atol + rtol max(|a|, |b|), with 1e-9 and 1e-6 (float32: 1e-4, 1e-3);
     unless it's given, atol is so many times less where all derivatives in an input are small, and never less than the
     round-off of the differences.
-    `analytic` says whether complex numbers can go through f; None finds out. `step` is that of the differences.
+    `analytic` says whether complex numbers can go through f; None finds out. `step` is that of the differences; unless
+    it's given, another is taken where the usual one, 2⁻¹⁰ (float32: 2⁻⁵), doesn't suit: near 0 for a logarithm, say.
     `second_order` checks the gradient of the gradient too, against differences of the gradient.
 
     The report is false where they don't agree, where a number isn't finite, where f gives two outputs for one input or
@@ -144,7 +145,7 @@ def precision_of(
         check_number("gradcheck", name, number)
         if not 0 < number < np.inf:
             raise ValueError(f"gradcheck: {name} must be a number above 0; got {number!r}")
-    changes: dict[str, Any] = given | {"fixed": atol is not None}
+    changes: dict[str, Any] = given | {"fixed": atol is not None, "one_step": step is not None}
     return PRECISIONS[kind]._replace(**changes)
 
 

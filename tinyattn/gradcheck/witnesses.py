@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,6 +21,8 @@ SMALL = 1000  # numbers in an input: up to here each is moved, beyond it the inp
 DIRECTIONS = 20
 OUTPUTS = 64  # numbers in an output: up to here each has a cotangent of its own, so that the whole Jacobian is seen
 
+RESCALED = [16.0**k for n in range(1, 11) for k in (-n, n)]  # of the usual step: nearer, wider, nearer still, ...
+
 VACUOUS = "vacuous: no input moves the output along the cotangent, so that nothing was seen"
 
 
@@ -36,6 +38,7 @@ class Precision(NamedTuple):
     rtol: float
     atol: float
     fixed: bool = False  # whether that atol was asked for, and holds whatever the derivatives
+    one_step: bool = False  # whether that step was asked for, and no other is tried
 
     def at_scale(self, size: float, noise: float) -> Precision:
         """What holds for derivatives of up to that size, where the round-off of differences may make that noise."""
@@ -109,19 +112,21 @@ def hear(case: Case, rng: np.random.Generator, *, directions: int | None = None)
         if not case.arguments[i].size:
             continue
         moves = Moves(case.arguments[i], rng, directions)
+        suited = _suited(case, i)
         said = {witness: moves.along([g[place] for g in each]) for witness, each in gradients.items()}
-        said[DIFFERENCES] = np.stack([_central(case, i, d) for d in moves.directions], axis=-1)
+        said[DIFFERENCES] = np.stack([_central(suited, i, d) for d in moves.directions], axis=-1)
         size = max(float(np.max(abs(numbers), initial=0.0)) for numbers in said.values())
-        scaled = case._replace(precision=case.precision.at_scale(size, _noise(case, i)))
+        scaled = suited._replace(precision=suited.precision.at_scale(size, _noise(suited, i)))
+        doubts = _look_closer(scaled, i, moves, said)
         said_by_complex = _by_complex_step(case, i, moves)
         if said_by_complex is not None:
             if case.analytic or np.all(_errors(said_by_complex, said[DIFFERENCES], scaled.precision) <= 1e-4):
                 said[COMPLEX] = said_by_complex
             else:
                 notes.append(f"{case.names[i]}: the complex step isn't heard, since it differs from the differences")
-        heard.append((scaled, i, moves, said))
+        heard.append((scaled, i, moves, said, doubts))
     findings = [_compare(*each) for each in heard]
-    clues = [_clue(*each) for each in heard]
+    clues = [_clue(*each[:-1]) for each in heard]
     for k, finding in enumerate(findings):
         if finding.verdict == "WRONG" and not finding.doubtful:
             told = guess(clues, k, case.output, case.cotangents[0], case.options)
@@ -195,13 +200,16 @@ def takes_complex(case: Case, i: int) -> bool:
     return bool(output.dtype.kind == "c")
 
 
-def _compare(case: Case, i: int, moves: Moves, said: dict[str, Vector]) -> Finding:
+def _compare(case: Case, i: int, moves: Moves, said: dict[str, Vector], doubts: Mapping[int, Vector]) -> Finding:
     pairs = [_errors(a, b, case.precision) for a, b in itertools.combinations(said.values(), 2)]
     errors = np.max(pairs, axis=0)
     wrong = errors > case.precision.rtol
     # The first that is wrong, where the random cotangent, which tells most, comes first; or else the worst.
     row, worst = divmod(int(np.argmax(wrong if wrong.any() else errors)), errors.shape[1])
     first, *others = said
+    doubt = 0.0
+    if wrong.any():
+        doubt = float((doubts[worst] if worst in doubts else _estimate(case, i, moves.directions[worst])[1])[row])
     return Finding(
         rule=case.rule,
         argument=case.names[i],
@@ -212,7 +220,7 @@ def _compare(case: Case, i: int, moves: Moves, said: dict[str, Vector]) -> Findi
         errors={witness: float(_errors(said[first], said[witness], case.precision).max()) for witness in others},
         wrong=int(wrong.sum()),
         total=wrong.size,
-        uncertainty=float(_uncertainty(case, i, moves.directions[worst])[row]) if wrong.any() else 0.0,
+        uncertainty=doubt,
         verdict="WRONG" if wrong.any() else _seen(case, i, moves, said),
     )
 
@@ -245,21 +253,67 @@ def _seen(case: Case, i: int, moves: Moves, said: dict[str, Vector]) -> Any:
     return "no influence"
 
 
-def _uncertainty(case: Case, i: int, direction: Vector) -> Vector:
-    """What the differences may be off by, for every cotangent: a third step; a kink; round-off.
+def _suited(case: Case, i: int) -> Case:
+    """The case with a step that suits an argument: the usual one, unless the differences distrust it themselves.
+
+    A function may live on another scale than 1: log x near 0, x² far from it.
+    """
+    direction = np.where(np.arange(case.arguments[i].size) % 2, -1.0, 1.0).reshape(case.arguments[i].shape)
+    for rescaled in _rescaled(case, i, direction):
+        estimate, doubt = _estimate(rescaled, i, direction)
+        if doubt.sum() <= case.precision.rtol * abs(estimate).sum():
+            return rescaled
+    return case
+
+
+def _look_closer(case: Case, i: int, moves: Moves, said: dict[str, Vector]) -> dict[int, Vector]:
+    """Where the differences contradict others, and distrust themselves, take them at another step, in their place.
+
+    Nobody asks what the others say. Gives what the differences may still be off by, for every cotangent, by direction.
+    """
+    differences, doubts, rtol = said[DIFFERENCES], {}, case.precision.rtol
+    errors = [_errors(numbers, differences, case.precision) for who, numbers in said.items() if who != DIFFERENCES]
+    for k in np.flatnonzero((np.max(errors, axis=0) > rtol).any(axis=0)):
+        best, least = _estimate(case, i, moves.directions[k])
+        for rescaled in _rescaled(case, i, moves.directions[k]):
+            if np.all(least <= rtol * abs(best)):
+                break
+            estimate, doubt = _estimate(rescaled, i, moves.directions[k])
+            better = (least > rtol * abs(best)) & (doubt <= rtol * abs(estimate)) | (doubt < least) & np.isinf(least)
+            best, least = np.where(better, estimate, best), np.where(better, doubt, least)
+        differences[:, k], doubts[int(k)] = best, least
+    return doubts
+
+
+def _rescaled(case: Case, i: int, direction: Vector) -> Iterator[Case]:
+    """The case with its own step, and with others that move the argument by what they should, but for a small part."""
+    x, rtol = case.arguments[i], case.precision.rtol
+    for factor in (1.0, *(() if case.precision.one_step else RESCALED)):
+        step = case.precision.step * factor
+        shortest = step / 4 * direction
+        if factor == 1 or np.all(abs((x + shortest) - x - shortest) <= 0.01 * rtol * abs(shortest)):
+            yield case._replace(precision=case.precision._replace(step=step))
+
+
+def _estimate(case: Case, i: int, direction: Vector) -> tuple[Vector, Vector]:
+    """The extrapolated slope, and what it may be off by, for every cotangent: a third step; a kink; round-off.
 
     A step of half the length extrapolates to another number. At a kink the slopes of the two sides differ, and
-    S(h) = (f(x + h) − 2 f(x) + f(x − h)) / h doesn't go to zero with h: 2 S(h/2) − S(h) does for smooth f.
+    S(h) = (f(x + h) − 2 f(x) + f(x − h)) / h doesn't go to zero with h: 2 S(h/2) − S(h) does for smooth f. What isn't
+    finite tells nothing.
     """
     h = case.precision.step
-    d = [slope(case, i, direction, h / 2**k) for k in range(3)]
-    moved = abs((4 * d[2] - d[1]) / 3 - (4 * d[1] - d[0]) / 3)
-    middle = case.output.astype(np.float64)
-    bend = [
-        case.along_cotangents(case.moved(i, s * direction) - 2 * middle + case.moved(i, -s * direction)) / s
-        for s in (h, h / 2)
-    ]
-    return np.asarray(np.max([moved, abs(2 * bend[1] - bend[0]), _rounding(case, middle)], axis=0))
+    with np.errstate(all="ignore"):
+        d = [slope(case, i, direction, h / 2**k) for k in range(3)]
+        estimate = (4 * d[1] - d[0]) / 3
+        moved = abs((4 * d[2] - d[1]) / 3 - estimate)
+        middle = case.output.astype(np.float64)
+        bend = [
+            case.along_cotangents(case.moved(i, s * direction) - 2 * middle + case.moved(i, -s * direction)) / s
+            for s in (h, h / 2)
+        ]
+        doubt = np.max([moved, abs(2 * bend[1] - bend[0]), _rounding(case, middle)], axis=0)
+    return estimate, np.where(np.isfinite(estimate) & np.isfinite(doubt), doubt, np.inf)
 
 
 def _rounding(case: Case, output: Vector) -> Vector:
