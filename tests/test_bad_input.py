@@ -557,7 +557,6 @@ for name in ("divide", "maximum", "minimum", "multiply", "outer", "power", "subt
         ERRORS[name].append((lambda f=f: f(leaf(), np.ones((5, 7))), ValueError, r"must broadcast; got .*\(5, 7\)"))
 
 NAMED_OTHERWISE = {  # who speaks, where it isn't the function itself
-    "attention_weights": "attention",
     "value_and_grad": "grad",
     "hessian": "(hessian|grad|jacobian)",
     "vjp": "(vjp|backward)",

@@ -255,7 +255,7 @@ def test_leading_axes_that_do_not_broadcast(shapes, mask, told):
         attention(*arrays, mask=mask)
     assert str(raised.value).endswith(told)
     if len(shapes) == 4 or arrays[1].shape[:-2] != arrays[0].shape[:-2]:
-        with pytest.raises(ValueError, match=r"^attention: the axes before"):
+        with pytest.raises(ValueError, match=r"^attention_weights: the axes before"):
             attention_weights(*arrays[:2], *arrays[3:], mask=mask)
 
 

@@ -47,11 +47,11 @@ def attention(
     >>> attention(query, key, np.array([[1.0], [3.0]]))[0]
     array([[2.]])
     """
-    allowed = _allowed(query, key, mask, causal)
+    allowed = _allowed("attention", query, key, mask, causal)
     if value.ndim < 2 or value.shape[-2] != key.shape[-2]:
         raise ValueError(f"attention: key and value must share n_keys; got key {key.shape} and value {value.shape}")
-    _check_leading(query, key, value, bias, mask)
-    weights, weights_backward = _weights(query, key, bias, allowed, scale)  # (attention.1), (attention.2)
+    _check_leading("attention", query, key, value, bias, mask)
+    weights, weights_backward = _weights("attention", query, key, bias, allowed, scale)  # (attention.1), (attention.2)
     value, of_value = _seen(value, allowed)
     output = _mix(weights, value, of_value)  # (attention.3)
 
@@ -86,16 +86,16 @@ def attention_weights(
     array([[1. , 0. ],
            [0.5, 0.5]])
     """
-    allowed = _allowed(query, key, mask, causal)
-    _check_leading(query, key, None, bias, mask)
-    return _weights(query, key, bias, allowed, scale)
+    allowed = _allowed("attention_weights", query, key, mask, causal)
+    _check_leading("attention_weights", query, key, None, bias, mask)
+    return _weights("attention_weights", query, key, bias, allowed, scale)
 
 
-def _weights(query: Array, key: Array, bias: Array, allowed: Array, scale: float | None) -> Result:
+def _weights(op: str, query: Array, key: Array, bias: Array, allowed: Array, scale: float | None) -> Result:
     """(attention.1) and (attention.2), and back."""
-    _check_bias(bias, query.shape[-2], key.shape[-2])
+    _check_bias(op, bias, query.shape[-2], key.shape[-2])
     if scale is not None:
-        check_number("attention", "scale", scale)
+        check_number(op, "scale", scale)
     scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
     query, of_query = _seen(query, _transposed(allowed))
     key, of_key = _seen(key, allowed)
@@ -131,24 +131,24 @@ def _softmax(scores: Array, allowed: Array) -> Array:
     return _masked(exp / np.where(any_visible, total(exp, axis=-1), 1.0), allowed)
 
 
-def _allowed(query: Array, key: Array, mask: Array, causal: bool) -> Array:
+def _allowed(op: str, query: Array, key: Array, mask: Array, causal: bool) -> Array:
     """Which query may attend to which key, (..., n_queries, n_keys); None where every one may attend to all."""
     got = f"got query {query.shape} and key {key.shape}"
     if query.ndim < 2 or key.ndim < 2:
-        raise ValueError(f"attention: query and key need two axes at least, (..., length, d_k); {got}")
+        raise ValueError(f"{op}: query and key need two axes at least, (..., length, d_k); {got}")
     if query.shape[-1] != key.shape[-1]:
         hint = " Is key transposed?" if query.shape[-1] == key.shape[-2] else ""
-        raise ValueError(f"attention: query and key must share d_k; {got}.{hint}")
+        raise ValueError(f"{op}: query and key must share d_k; {got}.{hint}")
     n_queries, n_keys = query.shape[-2], key.shape[-2]
-    check_flag("attention", "causal", causal)
+    check_flag(op, "causal", causal)
     if mask is not None:
         mask = alike(mask, query)
         if mask.dtype != bool:
             raise TypeError(
-                f"attention: mask must be boolean, True = may attend; got {mask.dtype}."
+                f"{op}: mask must be boolean, True = may attend; got {mask.dtype}."
                 " What is to be added to the scores goes in as bias="
             )
-        _check_pairs("mask", mask, n_queries, n_keys)
+        _check_pairs(op, "mask", mask, n_queries, n_keys)
         mask = np.broadcast_to(mask, (*mask.shape[:-2], n_queries, n_keys))
     if not causal:
         return mask
@@ -156,24 +156,24 @@ def _allowed(query: Array, key: Array, mask: Array, causal: bool) -> Array:
     return not_later if mask is None else not_later & mask
 
 
-def _check_bias(bias: Array, n_queries: int, n_keys: int) -> None:
+def _check_bias(op: str, bias: Array, n_queries: int, n_keys: int) -> None:
     if bias is None:
         return
     if bias.dtype == bool:
-        raise TypeError("attention: bias is added to the scores, and can't be boolean. Did you mean mask=?")
-    _check_pairs("bias", bias, n_queries, n_keys)
+        raise TypeError(f"{op}: bias is added to the scores, and can't be boolean. Did you mean mask=?")
+    _check_pairs(op, "bias", bias, n_queries, n_keys)
 
 
-def _check_pairs(name: str, pairs: Array, n_queries: int, n_keys: int) -> None:
+def _check_pairs(op: str, name: str, pairs: Array, n_queries: int, n_keys: int) -> None:
     expected = (n_queries, n_keys)[-pairs.ndim :] if pairs.ndim else ()
     if any(n not in (1, m) for n, m in zip(pairs.shape[-2:], expected, strict=True)):
         raise ValueError(
-            f"attention: {name} must broadcast to (..., n_queries, n_keys), here (..., {n_queries}, {n_keys});"
+            f"{op}: {name} must broadcast to (..., n_queries, n_keys), here (..., {n_queries}, {n_keys});"
             f" got {pairs.shape}"
         )
 
 
-def _check_leading(*given: Array) -> None:
+def _check_leading(op: str, *given: Array) -> None:
     """Whether the axes before the last two broadcast: those of query, key, value, bias and mask."""
     leads = {np.shape(x)[:-2] for x in given if x is not None}
     if len(leads) == 1:
@@ -185,7 +185,7 @@ def _check_leading(*given: Array) -> None:
         shapes = {name: np.shape(x) for name, x in zip(names, given, strict=True) if x is not None}
         got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise ValueError(
-            f"attention: the axes before the last two must broadcast; got {got}.{_hint_heads(shapes)}"
+            f"{op}: the axes before the last two must broadcast; got {got}.{_hint_heads(shapes)}"
         ) from None
 
 
