@@ -494,6 +494,7 @@ ERRORS = {
         (lambda: ta.tensor(1j, requires_grad=True), TypeError, "need float32 or float64; got complex128"),
         (lambda: ta.tensor(1.0, requires_grad="no"), TypeError, "requires_grad must be True or False; got 'no'"),
         (lambda: ta.tensor([1.0], dtype="text"), TypeError, "there is no dtype 'text'"),
+        (lambda: ta.tensor([1.0], name=3), TypeError, "name must be a string; got 3"),
         (lambda: ta.tensor([1.0], dtype=object), TypeError, "data of dtype float64 can't be of dtype object"),
         (lambda: ta.tensor([1j], dtype=float), TypeError, "data of dtype complex128 can't be of dtype float64"),
         (lambda: ta.tensor("1", dtype=float), TypeError, "data needs numbers; got str"),
@@ -558,7 +559,6 @@ for name in ("divide", "maximum", "minimum", "multiply", "outer", "power", "subt
 
 NAMED_OTHERWISE = {  # who speaks, where it isn't the function itself
     "value_and_grad": "grad",
-    "hessian": "(hessian|grad|jacobian)",
     "vjp": "(vjp|backward)",
     "step_sweep": "(sweep|gradcheck)",
     "tensor": "(tensor|requires_grad)",

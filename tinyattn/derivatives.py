@@ -73,22 +73,29 @@ def value_and_grad(
     >>> grad(lambda model, x: model["w"] * x + model["b"])({"w": 2.0, "b": 1.0}, 3.0)
     {'w': tensor(3.), 'b': tensor(1.)}
     """
-    _check_function("grad", f)
-    check_flag("grad", "has_aux", has_aux)
+    return _value_and_grad("grad", f, argnums, has_aux)
+
+
+def _value_and_grad(
+    name: str, f: Function, argnums: int | tuple[int, ...], has_aux: bool = False
+) -> Callable[..., tuple[Any, Any]]:
+    """`value_and_grad`, whose errors speak under that name."""
+    _check_function(name, f)
+    check_flag(name, "has_aux", has_aux)
     several = isinstance(argnums, tuple)
     chosen = argnums if isinstance(argnums, tuple) else (argnums,)
     if not all(_is_whole(i) for i in chosen):
-        raise TypeError(f"grad: argnums must be a whole number, or a tuple of them; got {argnums!r}")
+        raise TypeError(f"{name}: argnums must be a whole number, or a tuple of them; got {argnums!r}")
 
     @functools.wraps(f)
     def value_and_gradient(*args: Any, **options: Any) -> tuple[Any, Any]:
-        further = _goes_further("grad", *args, *options.values())
-        places = [_place("grad", "argnums", i, args) for i in chosen]
-        value, variables = _recorded("grad", f, args, places, options)
+        further = _goes_further(name, *args, *options.values())
+        places = [_place(name, "argnums", i, args) for i in chosen]
+        value, variables = _recorded(name, f, args, places, options)
         aux = None
         if has_aux:
             value, aux = _pair(value)
-        output = _one_number("grad", value)
+        output = _one_number(name, value)
         gradients = _pull_back(output, None, variables, further)
         result = _done(output, further)
         return (result, _done(aux, further)) if has_aux else result, gradients if several else gradients[0]
@@ -177,17 +184,22 @@ def jacobian(f: Function, argnum: int = 0) -> Callable[..., Tensor]:
     tensor([[2., 0.],
             [0., 4.]])
     """
-    _check_function("jacobian", f)
+    return _jacobian("jacobian", f, argnum)
+
+
+def _jacobian(name: str, f: Function, argnum: int) -> Callable[..., Tensor]:
+    """`jacobian`, whose errors speak under that name."""
+    _check_function(name, f)
 
     @functools.wraps(f)
     def all_derivatives(*args: Any, **options: Any) -> Tensor:
-        further = _goes_further("jacobian", *args, *options.values())
-        place = _place("jacobian", "argnum", argnum, args)
+        further = _goes_further(name, *args, *options.values())
+        place = _place(name, "argnum", argnum, args)
         if not is_array(args[place]):
             got = type(args[place]).__name__
-            raise TypeError(f"jacobian: argument {place} must be one array; got {got}. Structures can have vjp and jvp")
-        value, (x,) = _recorded("jacobian", f, args, [place], options)
-        output = _as_tensor("jacobian", value)
+            raise TypeError(f"{name}: argument {place} must be one array; got {got}. Structures can have vjp and jvp")
+        value, (x,) = _recorded(name, f, args, [place], options)
+        output = _as_tensor(name, value)
         shape = output.shape + x.shape
         if not output.requires_grad or not output.size:
             return leaf(Tensor, np.zeros(shape, x.dtype))
@@ -207,7 +219,12 @@ def hessian(f: Function, argnum: int = 0) -> Callable[..., Tensor]:
             [2., 0.]])
     """
     _check_function("hessian", f)
-    return jacobian(grad(f, argnum), argnum)
+    value_and_gradient = _value_and_grad("hessian", f, argnum)
+
+    def gradient(*args: Any, **options: Any) -> Any:
+        return value_and_gradient(*args, **options)[1]
+
+    return functools.wraps(f)(_jacobian("hessian", gradient, argnum))
 
 
 # ---------------------------------------------------------------------------------------- there and back

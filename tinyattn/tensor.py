@@ -488,6 +488,8 @@ def tensor(data: Any, *, requires_grad: bool = False, dtype: Any = None, name: s
     array = _array(data, dtype).copy()
     if requires_grad:
         _check_float(array, requires_grad)
+    if not isinstance(name, str | None):
+        raise TypeError(f"tensor: name must be a string; got {name!r}")
     number_or_array = array if array.ndim else array[()]  # NumPy's scalars are faster than arrays of no axes
     return leaf(Tensor, number_or_array, requires_grad, name)
 
