@@ -560,7 +560,6 @@ for name in ("divide", "maximum", "minimum", "multiply", "outer", "power", "subt
 NAMED_OTHERWISE = {  # who speaks, where it isn't the function itself
     "value_and_grad": "grad",
     "vjp": "(vjp|backward)",
-    "step_sweep": "(sweep|gradcheck)",
     "tensor": "(tensor|requires_grad)",
     "detect_anomaly": r"detect_anomaly\(\)",
     "no_grad": r"no_grad\(\)",

@@ -129,6 +129,23 @@ def test_two_answers_to_one_question(x):
     assert "two calls with the same inputs gave different outputs" in str(report)
 
 
+@pytest.mark.parametrize("call", [2, 3, 4, 5, 30, 100])
+def test_another_answer_at_any_time_is_seen(call):
+    """Whenever a function begins to give other outputs, it is seen; its gradients go on being right."""
+    calls = itertools.count(1)
+
+    def f(x):
+        return x * x + (0.0 if next(calls) < call else 1e-9)
+
+    report = gradcheck(f, np.arange(1.0, 24.0))
+    assert report.problem.startswith("two calls with the same inputs gave different outputs")
+
+
+def test_what_differs_on_record_is_seen(x):
+    report = gradcheck(lambda x: x * x * (1.5 if x.requires_grad else 1.0), x)
+    assert report.problem.endswith("recorded, and under no_grad")
+
+
 @pytest.mark.usefixtures("own_rules")
 def test_a_backward_that_raises_is_reported(x):
     def explosive(x):

@@ -28,18 +28,18 @@ class Recorder:
     The parameters of a module among the arguments take the numbers for as long as the call lasts.
     """
 
-    def __init__(self, f: Callable[..., Any], inputs: Any, precision: Precision) -> None:
-        """`inputs` is the argument, or a tuple of them."""
+    def __init__(self, f: Callable[..., Any], inputs: Any, precision: Precision, op: str = "gradcheck") -> None:
+        """`inputs` is the argument, or a tuple of them; `op` is who asks, for messages."""
         if not callable(f):
-            raise TypeError(f"gradcheck: needs a function of Tensors; got {type(f).__name__}")
-        self.f = f
+            raise TypeError(f"{op}: needs a function of Tensors; got {type(f).__name__}")
+        self.f, self.op = f, op
         self.given = inputs if isinstance(inputs, tuple) and not hasattr(inputs, "_fields") else (inputs,)
         self.subject = getattr(f, "__name__", type(f).__name__)
         names = names_of(f, len(self.given))
-        given = [opened(x, "gradcheck: inputs") for x in self.given]
+        given = [opened(x, f"{op}: inputs") for x in self.given]
         held = [part for name, x in zip(names, given, strict=True) for part in leaves(x, name)]
         self.names = [name for name, _ in held]
-        self.arguments = [_plain(np.asarray(x) if type(x) is float else x, precision.dtype) for _, x in held]
+        self.arguments = [_plain(np.asarray(x) if type(x) is float else x, precision.dtype, op) for _, x in held]
         self.chosen = floating(self.arguments)
 
     def value(self, *arrays: Any) -> Vector:
@@ -90,10 +90,10 @@ class Recorder:
         output = self.f(*arguments)
         if output is None or isinstance(output, str):
             hint = " Is a return missing?" if output is None else ""
-            raise TypeError(f"gradcheck: the function must give one Tensor; got {type(output).__name__}.{hint}")
+            raise TypeError(f"{self.op}: the function must give one Tensor; got {type(output).__name__}.{hint}")
         if isinstance(output, tuple | list | dict):
             raise TypeError(
-                f"gradcheck: the function must give one Tensor; got {type(output).__name__} of {len(output)}."
+                f"{self.op}: the function must give one Tensor; got {type(output).__name__} of {len(output)}."
                 " Check them one by one, or joined with tinyattn.concatenate"
             )
         return output
@@ -114,7 +114,7 @@ def function_case(
     """A function of Tensors at a point. Its gradient, by the tape, is what is called the backward."""
     if not recorder.chosen:
         n = len(recorder.arguments)
-        raise TypeError(f"gradcheck: there is nothing to check, since none of the {n} inputs is floating")
+        raise TypeError(f"{recorder.op}: there is nothing to check, since none of the {n} inputs is floating")
     arguments = recorder.arguments
 
     def backward(cotangents: Vector) -> list[list[Vector]]:
@@ -280,11 +280,11 @@ def _given(cotangent: Any, output: Vector) -> Vector:
     return c[None]
 
 
-def _plain(x: Any, dtype: np.dtype[Any]) -> Any:
+def _plain(x: Any, dtype: np.dtype[Any], op: str = "gradcheck") -> Any:
     """x as an array of its own, of that dtype if it is floating; None, and what isn't made of numbers, as it is."""
     if x is None or type(x) in (int, float, bool):
         return x
-    array = x._data if isinstance(x, Node) else as_array(x, "gradcheck: inputs")
+    array = x._data if isinstance(x, Node) else as_array(x, f"{op}: inputs")
     if array.dtype.kind not in "fiubc":
         return x
     return np.array(array, dtype=dtype if array.dtype.kind == "f" else None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyattn.engine import Rule
+from tinyattn.engine import Node, Rule
 from tinyattn.gallery import SAMPLES, Sample
 from tinyattn.gradcheck.cases import Recorder, function_case, rule_case, second_of_function, second_of_rule, with_tape
 from tinyattn.gradcheck.locate import first_wrong, severed
@@ -15,6 +15,8 @@ from tinyattn.gradcheck.report import Report, RuleCheck
 from tinyattn.gradcheck.witnesses import PRECISIONS, Case, Precision, hear
 from tinyattn.rules.checks import check_number
 from tinyattn.rules.registry import RULES
+
+REPEATS = 3  # calls with the same inputs, before the differences and after them, that must agree
 
 
 def gradcheck(
@@ -59,10 +61,14 @@ def gradcheck(
     precision = precision_of(dtype, step, rtol, atol)
     recorder = Recorder(f, inputs, precision)
     case = function_case(recorder, precision, rng, cotangent, analytic)
-    problem = _not_a_function(case)
+    before = [np.array(x) for x in case.arguments]
+    problem = _not_a_function(recorder, case, before)
     if problem is not None:
         return Report(case.subject, (), problem)
     report = hear(case, rng)
+    problem = _not_a_function(recorder, case, before)  # once more: it may have changed on the way
+    if problem is not None:
+        return Report(case.subject, (), problem)
     if second_order:
         report = report._replace(second=_hear_second(second_of_function(recorder, case, rng), rng))
     if locate or (locate is None and not report):
@@ -110,7 +116,7 @@ def check_all(
 
 
 def rule_and_samples(
-    rule: str | Rule, samples: Iterable[Sample] | None, rng: np.random.Generator
+    rule: str | Rule, samples: Iterable[Sample] | None, rng: np.random.Generator, op: str = "gradcheck"
 ) -> tuple[Rule, Iterable[Sample]]:
     """The rule that is meant, and what to call it with."""
     import difflib
@@ -118,11 +124,11 @@ def rule_and_samples(
     if isinstance(rule, str):
         if rule not in RULES:
             near = difflib.get_close_matches(rule, RULES, n=1)
-            raise ValueError(f"gradcheck: there is no rule {rule!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise ValueError(f"{op}: there is no rule {rule!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         rule = RULES[rule]
     if samples is None:
         if rule.__name__ not in SAMPLES:
-            raise ValueError(f"gradcheck: the gallery has no samples of {rule.__name__!r}; pass samples=")
+            raise ValueError(f"{op}: the gallery has no samples of {rule.__name__!r}; pass samples=")
         samples = SAMPLES[rule.__name__](rng)
     return rule, samples
 
@@ -131,44 +137,55 @@ def rule_and_samples(
 
 
 def precision_of(
-    dtype: Any, step: float | None = None, rtol: float | None = None, atol: float | None = None
+    dtype: Any,
+    step: float | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    op: str = "gradcheck",
 ) -> Precision:
     """What the dtype allows, unless something else is asked for."""
     try:
         kind = np.dtype(dtype)
     except TypeError:
-        raise TypeError(f"gradcheck: dtype must be float64 or float32; there is no {dtype!r}") from None
+        raise TypeError(f"{op}: dtype must be float64 or float32; there is no {dtype!r}") from None
     if kind not in PRECISIONS:
-        raise TypeError(f"gradcheck: dtype must be float64 or float32, which have gradients; got {kind}")
+        raise TypeError(f"{op}: dtype must be float64 or float32, which have gradients; got {kind}")
     given = {name: number for name, number in (("step", step), ("rtol", rtol), ("atol", atol)) if number is not None}
     for name, number in given.items():
-        check_number("gradcheck", name, number)
+        check_number(op, name, number)
         if not 0 < number < np.inf:
-            raise ValueError(f"gradcheck: {name} must be a number above 0; got {number!r}")
+            raise ValueError(f"{op}: {name} must be a number above 0; got {number!r}")
     changes: dict[str, Any] = given | {"fixed": atol is not None, "one_step": step is not None}
     return PRECISIONS[kind]._replace(**changes)
 
 
-def generator_of(rng: np.random.Generator | None) -> np.random.Generator:
+def generator_of(rng: np.random.Generator | None, op: str = "gradcheck") -> np.random.Generator:
     """The generator, or the one that always draws the same."""
     if rng is None:
         return np.random.default_rng(0)
     if not isinstance(rng, np.random.Generator):
         kind = type(rng).__name__
-        raise TypeError(f"gradcheck: rng must be a numpy.random.Generator, np.random.default_rng(seed) say; got {kind}")
+        raise TypeError(f"{op}: rng must be a numpy.random.Generator, np.random.default_rng(seed) say; got {kind}")
     return rng
 
 
-def _not_a_function(case: Case) -> str | None:
+def _not_a_function(recorder: Recorder, case: Case, before: list[Any]) -> str | None:
     """Why f isn't a function of its inputs, if it isn't: two answers to one question, or a question that changed."""
-    before = [np.array(x) for x in case.arguments]
-    again = case.value(*case.arguments)
+    answers = [case.value(*case.arguments) for _ in range(REPEATS)]
     for name, x, old in zip(case.names, case.arguments, before, strict=True):
         if not np.array_equal(x, old, equal_nan=old.dtype.kind in "fc"):
             return f"the function writes into its argument {name}"
-    if not np.array_equal(case.output, again, equal_nan=again.dtype.kind in "fc"):
+    if not all(_same(case.output, answer) for answer in answers):
         return "two calls with the same inputs gave different outputs"
+    with recorder.recorded(case.arguments) as (output, _):
+        if not _same(case.output, output._data if isinstance(output, Node) else np.asarray(output)):
+            return "two calls with the same inputs gave different outputs: recorded, and under no_grad"
     return None
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two outputs are the same to the bit, NaN for NaN."""
+    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc" and b.dtype.kind in "fc"))
 
 
 def _hear_second(case: Case, rng: np.random.Generator) -> Report:

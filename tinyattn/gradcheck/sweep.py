@@ -102,9 +102,10 @@ def step_sweep(
     >>> round(sweep.errors["central differences"][0] * 12, 6)  # h² f‴ / 6 = h²
     0.25
     """
-    rng = generator_of(rng)
-    recorder = Recorder(f, inputs, precision_of(dtype))
-    return _swept(function_case(recorder, precision_of(dtype), rng, None, analytic), steps, rng)
+    op = "step_sweep"
+    rng, precision = generator_of(rng, op), precision_of(dtype, op=op)
+    recorder = Recorder(f, inputs, precision, op)
+    return _swept(function_case(recorder, precision, rng, None, analytic), steps, rng, op)
 
 
 def sweep_rule(
@@ -119,18 +120,19 @@ def sweep_rule(
     >>> print(sweep_rule("exp").subject)
     exp, a number
     """
-    rng = generator_of(rng)
-    function, samples = rule_and_samples(rule, samples, rng)
+    op = "sweep"
+    rng = generator_of(rng, op)
+    function, samples = rule_and_samples(rule, samples, rng, op)
     sample = next(iter(samples))
-    return _swept(rule_case(function, sample, precision_of(np.float64), rng), steps, rng)
+    return _swept(rule_case(function, sample, precision_of(np.float64), rng), steps, rng, op)
 
 
-def _swept(case: Case, given: Iterable[float] | None, rng: np.random.Generator) -> Sweep:
+def _swept(case: Case, given: Iterable[float] | None, rng: np.random.Generator, op: str) -> Sweep:
     if isinstance(given, str) or not (given is None or hasattr(given, "__iter__")):
-        raise TypeError(f"sweep: steps must be a list of numbers; got {type(given).__name__}")
+        raise TypeError(f"{op}: steps must be a list of numbers; got {type(given).__name__}")
     steps = [2.0**-k for k in range(1, 53)] if given is None else [float(h) for h in given]
     if not steps or not all(0 < h < np.inf for h in steps):
-        raise ValueError("sweep: steps must be numbers above 0, one at least")
+        raise ValueError(f"{op}: steps must be numbers above 0, one at least")
     # Every number moves by one step, up or down.
     moves = [(i, rng.choice([-1.0, 1.0], case.arguments[i].shape)) for i in case.places() for _ in range(DIRECTIONS)]
     places = list(case.places())
@@ -138,7 +140,7 @@ def _swept(case: Case, given: Iterable[float] | None, rng: np.random.Generator) 
     truth = np.array([(gradients[places.index(i)] * direction).sum() for i, direction in moves], dtype=np.float64)
     size = np.linalg.norm(truth)
     if not size > 0:
-        raise ValueError(f"sweep: {case.subject} has gradient 0, or NaN, so that no relative error can be told")
+        raise ValueError(f"{op}: {case.subject} has gradient 0, or NaN, so that no relative error can be told")
 
     def error(way: Callable[..., Any], h: float) -> float:
         with np.errstate(all="ignore"):  # far steps may lead out of the function's domain
