@@ -444,12 +444,25 @@ def test_second_derivatives_that_are_zero_are_right_where_the_function_is_linear
         (lambda: gradcheck(ta.exp, [1.0], cotangent=[1.0, 2.0]), ValueError, r"the output's shape, \(1,\); got \(2,\)"),
         (lambda: gradcheck(lambda x: (x, x), [1.0]), TypeError, "must give one Tensor; got tuple of 2"),
         (lambda: gradcheck(lambda: 1.0, ()), TypeError, "none of the 0 inputs is floating"),
+        (lambda: gradcheck(lambda x: {1}, [1.0]), TypeError, "real numbers; got dtype object"),
+        (lambda: gradcheck(lambda x: 1j, [1.0]), TypeError, "real numbers; got dtype complex128"),
+        (lambda: gradcheck(lambda x: np.array(["a"]), [1.0]), TypeError, "real numbers; got dtype <U1"),
+        (lambda: gradcheck(ta.exp, [1.0], cotangent=[1j]), TypeError, "cotangent needs real numbers; got complex128"),
+        (lambda: gradcheck(ta.exp, [1.0], analytic="yes"), TypeError, "analytic must be True or False; got 'yes'"),
+        (lambda: gradcheck(ta.exp, [1.0], locate=3), TypeError, "locate must be True or False; got 3"),
+        (lambda: gradcheck(ta.exp, [1.0], second_order="no"), TypeError, "second_order must be True or False"),
+        (lambda: gradcheck(lambda x: x[x.numpy() > 1], [1.0, 2.0]), ValueError, "shape of the output must not depend"),
         (lambda: gradcheck(ta.exp, "text"), TypeError, "none of the 1 inputs is floating"),
     ],
 )
 def test_senseless_arguments(call, error, told):
     with pytest.raises(error, match=told):
         call()
+
+
+@pytest.mark.parametrize("at", [np.inf, -np.inf, np.nan])
+def test_inputs_that_are_not_finite_fail_without_a_warning(at):
+    assert not gradcheck(lambda x: x * x, [at, 1.0])
 
 
 def test_arrays_of_no_numbers_are_vacuous():

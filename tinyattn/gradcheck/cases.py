@@ -123,6 +123,8 @@ def function_case(
         return [[sent(g, arguments[i]) for g, i in zip(each, recorder.chosen, strict=True)] for each in found]
 
     output = recorder.value(*arguments)
+    if output.dtype.kind not in "fiub":
+        raise TypeError(f"{recorder.op}: the function must give one Tensor, of real numbers; got dtype {output.dtype}")
     return Case(
         rule=recorder.subject,
         subject=recorder.subject,
@@ -272,6 +274,8 @@ def _as_sent(gradient: Any, x: Any) -> Any:
 def _given(cotangent: Any, output: Vector) -> Vector:
     """The cotangent that was asked for, in the output's shape."""
     given = numbers(cotangent._data if isinstance(cotangent, Node) else cotangent, "gradcheck: cotangent")
+    if np.iscomplexobj(given):
+        raise TypeError(f"gradcheck: cotangent needs real numbers; got {np.asarray(given).dtype}")
     try:
         c = np.broadcast_to(np.asarray(given, dtype=np.float64), output.shape)
     except ValueError:

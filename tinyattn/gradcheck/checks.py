@@ -13,7 +13,7 @@ from tinyattn.gradcheck.cases import Recorder, function_case, rule_case, second_
 from tinyattn.gradcheck.locate import first_wrong, severed
 from tinyattn.gradcheck.report import Report, RuleCheck
 from tinyattn.gradcheck.witnesses import PRECISIONS, Case, Precision, hear
-from tinyattn.rules.checks import check_number
+from tinyattn.rules.checks import check_flag, check_number
 from tinyattn.rules.registry import RULES
 
 REPEATS = 3  # calls with the same inputs, before the differences and after them, that must agree
@@ -58,6 +58,9 @@ def gradcheck(
     (True, 'x')
     """
     rng = generator_of(rng)
+    for name, flag in (("analytic", analytic), ("second_order", second_order), ("locate", locate)):
+        if flag is not None:
+            check_flag("gradcheck", name, flag)
     precision = precision_of(dtype, step, rtol, atol)
     recorder = Recorder(f, inputs, precision)
     case = function_case(recorder, precision, rng, cotangent, analytic)
