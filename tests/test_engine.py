@@ -526,6 +526,21 @@ def test_hooks_that_cannot_be():
     assert x.grad is None
 
 
+def test_what_takes_a_hook_off_is_no_reference_cycle():
+    gc.collect()
+    gc.disable()
+    try:
+        x = ta.tensor([1.0], requires_grad=True)
+        y = x * 2.0
+        captured = weakref.ref(y)
+        handle = y.register_hook(lambda gradient, y=y: gradient)  # the hook holds the tensor that holds the hook
+        handle.remove()
+        del y, handle
+        assert captured() is None
+    finally:
+        gc.enable()
+
+
 def test_a_hook_keeps_nothing_alive():
     gc.disable()
     try:

@@ -521,18 +521,26 @@ def retain(gradient: Any) -> None:
     """A hook that does nothing. Where it stands among a node's hooks, `backward` keeps the gradient of the node."""
 
 
-def hooked(node: Node, hook: Hook) -> Callable[[], None]:
-    """Give a node a hook, and get the function that takes it off again."""
-    node._hooks = [*(node._hooks or ()), hook]
-    reference = weakref.ref(node)
+class Handle:
+    """Takes a hook off again: called, or by `.remove()`, as in PyTorch. It keeps neither the node nor itself alive."""
 
-    def remove() -> None:
-        node = reference()
+    __slots__ = ("_hook", "_node")
+
+    def __init__(self, node: Node, hook: Hook) -> None:
+        self._node, self._hook = weakref.ref(node), hook
+
+    def __call__(self) -> None:
+        node = self._node()
         if node is not None and node._hooks is not None:
-            node._hooks = [other for other in node._hooks if other is not hook] or None
+            node._hooks = [other for other in node._hooks if other is not self._hook] or None
 
-    remove.remove = remove  # type: ignore[attr-defined]
-    return remove
+    remove = __call__
+
+
+def hooked(node: Node, hook: Hook) -> Handle:
+    """Give a node a hook, and get what takes it off again."""
+    node._hooks = [*(node._hooks or ()), hook]
+    return Handle(node, hook)
 
 
 def _heard(node: Node, d_output: Array) -> Array:
