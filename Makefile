@@ -33,7 +33,7 @@ lint: $(VENV)/.test  ## check style (ruff) and types (mypy, strict)
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-# PyTorch brings gigabytes for GPUs along. PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench doesn't.
+# PyTorch brings gigabytes for GPUs along; PIP_EXTRA_INDEX_URL=<where its CPU wheels are> make bench does not.
 bench: $(VENV)/.bench  ## time tinyattn beside its peers (downloads them, PyTorch too)
 	$(RUN) -m benchmarks.overhead $(ARGS)
 

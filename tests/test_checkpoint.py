@@ -76,6 +76,14 @@ def test_the_output_is_what_it_would_be():
     assert not ta.checkpoint(f)(ta.tensor([1.0])).requires_grad
 
 
+def test_what_was_there_before_is_given_back_as_it_is():
+    """A function that hands its argument through has nothing to compute again."""
+    x = ta.tensor([1.0, 2.0], requires_grad=True)
+    y = x * x
+    assert ta.checkpoint(lambda x: x)(x) is x
+    assert ta.checkpoint(lambda: y)() is y
+
+
 def test_a_tuple_of_outputs():
     def both(x):
         return ta.exp(x), ta.sin(x).sum()

@@ -381,6 +381,23 @@ def test_a_kink_is_told_as_one(step):
     assert "is there a kink" in str(report)
 
 
+def test_differences_that_are_too_coarse_can_not_tell():
+    """Beside 1, ten digits of the change are lost; a kink has no derivative."""
+    for f, x in ((lambda x: 1 + 1e-10 * ta.softmax(x), np.arange(5.0)), (ta.relu, [0.0, 1.0])):
+        report = gradcheck(f, x, analytic=False)
+        assert not report
+        assert report.verdict == "can't tell"
+        assert "DOUBTFUL" in str(report)
+        assert "DIFFER" not in str(report)
+
+
+def test_a_doubt_hides_no_mistake():
+    """At a kink nothing can be told; a mistake elsewhere in the argument is."""
+    report = gradcheck(lambda x: ta.relu(x) * (1 + 0.01 * x.detach()), [0.0, 1.0])
+    assert report.verdict == "the gradients DIFFER"
+    assert report.wrong.index == (1,)
+
+
 def test_an_argument_without_influence_is_told_and_no_failure(x):
     report = gradcheck(lambda x, y: x * x + 0.0 * y, (x, x))
     assert report

@@ -140,8 +140,9 @@ class Report(NamedTuple):
         """What came of it in a few words."""
         if self.problem is not None:
             return self.problem
-        if not all(finding.ok for finding in self.findings):
-            return "the gradients DIFFER"
+        wrong = [finding for finding in self.findings if not finding.ok]
+        if wrong:
+            return "can't tell" if all(finding.doubtful for finding in wrong) else "the gradients DIFFER"
         return "the gradients agree" if self else "the gradients agree, but theirs DIFFER"
 
     def __str__(self) -> str:
@@ -193,7 +194,8 @@ class Report(NamedTuple):
         for finding in self.findings:
             output = ["" if finding.output is None else str(finding.output)] if of_output else []
             numbers = [f"{finding.numbers[w]:.10g}" if w in finding.numbers else "" for w in witnesses]
-            verdict = {"ok": "", "WRONG": f"WRONG, {finding.wrong} of {finding.total}"}
+            word = "DOUBTFUL" if finding.doubtful else "WRONG"
+            verdict = {"ok": "", "WRONG": f"{word}, {finding.wrong} of {finding.total}"}
             told = verdict.get(finding.verdict, finding.verdict)
             differ = [f"{finding.error:.1e}", f"{finding.ratio:.6g}", told]
             rows.append([finding.argument, str(finding.index), *output, *numbers, *differ])

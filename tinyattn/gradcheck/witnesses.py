@@ -212,8 +212,13 @@ def _compare(case: Case, i: int, moves: Moves, said: dict[str, Vector], doubts: 
     errors = np.max(pairs, axis=0)
     wrong = errors > case.precision.rtol
     # The first that is wrong, where the random cotangent, which tells most, comes first; or else the worst.
-    row, worst = divmod(int(np.argmax(wrong if wrong.any() else errors)), errors.shape[1])
+    # What is more than the differences may be off by comes before that.
     first, *others = said
+    certain = wrong.copy()
+    for k, doubt_there in doubts.items():
+        certain[:, k] &= ~(abs(said[first][:, k] - said[DIFFERENCES][:, k]) <= 2 * doubt_there)
+    told = next((each for each in (certain, wrong) if each.any()), errors)
+    row, worst = divmod(int(np.argmax(told)), errors.shape[1])
     doubt = 0.0
     if wrong.any():
         doubt = float((doubts[worst] if worst in doubts else _estimate(case, i, moves.directions[worst])[1])[row])
