@@ -23,8 +23,8 @@ help:  ## list the targets
 demo: $(VENV)/.demos  ## train the pronoun toy and show what it learned
 	$(RUN) -m demos.pronoun $(ARGS)
 
-test: $(VENV)/.test  ## run the tests, with coverage
-	$(RUN) -m pytest --cov --cov-report=term $(ARGS)
+test: $(VENV)/.test  ## run the tests, with coverage, on all cores
+	$(RUN) -m pytest --numprocesses auto --cov --cov-report=term $(ARGS)
 
 test-slow: $(VENV)/.test  ## run the slow tests only
 	$(RUN) -m pytest -m slow $(ARGS)
