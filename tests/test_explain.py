@@ -642,7 +642,7 @@ def test_a_sum_that_overflows():
 
 def test_a_healthy_gradient_has_no_reasons():
     rng = RNG(0)
-    block = nn.TransformerBlock(12, 3, 17, rng=rng)
+    block = nn.TransformerBlock(12, 3, 17, bias=False, rng=rng)
     x = leaf(rng.normal(size=(2, 5, 12)))
     loss = (block(x) * rng.normal(size=(2, 5, 12))).sum()
     for tensor in (x, *block.parameters()):
@@ -651,6 +651,14 @@ def test_a_healthy_gradient_has_no_reasons():
         np.testing.assert_array_equal(found.gradient, ta.tensor(found.gradient).numpy())
     loss.backward()
     x.grad.numpy()
+
+
+def test_the_bias_of_keys_never_matters():
+    """It moves all scores of a query alike, and a softmax doesn't see that."""
+    layer = nn.MultiHeadAttention(6, 2, rng=0, dtype=np.float64)
+    loss = (layer(RNG(0).normal(size=(5, 6))) * RNG(1).normal(size=(5, 6))).sum()
+    assert ta.explain_gradient(layer.b_key, loss).state == "tiny"
+    assert ta.explain_gradient(layer.b_query, loss).state == "fine"
 
 
 def test_it_is_the_gradient_and_nothing_is_changed():

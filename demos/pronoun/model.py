@@ -17,7 +17,7 @@ class Block(ta.nn.Module):
     def __init__(self, sizes: Sizes, dtype: np.dtype):
         d, d_ff = sizes.d_model, sizes.d_ff
         self.norm_1 = ta.nn.LayerNorm(d, dtype=dtype)
-        self.attention = ta.nn.MultiHeadAttention(d, sizes.n_heads, rng=0, dtype=dtype)
+        self.attention = ta.nn.MultiHeadAttention(d, sizes.n_heads, bias=False, rng=0, dtype=dtype)
         self.norm_2 = ta.nn.LayerNorm(d, dtype=dtype)
         self.expand = ta.nn.Linear(d, d_ff, rng=0, dtype=dtype)
         self.contract = ta.nn.Linear(d_ff, d, rng=0, dtype=dtype)

@@ -204,7 +204,7 @@ def test_the_gradients_of_a_whole_block(rng):
     x = rng.normal(size=(5, 6))
     report = ta.gradcheck(with_parameters, tuple(parameter.numpy() for parameter in block.parameters()))
     assert report, str(report)
-    assert len(report.findings) == len(names) == 12
+    assert len(report.findings) == len(names) == 16
 
 
 @pytest.mark.parametrize(

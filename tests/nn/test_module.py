@@ -97,7 +97,7 @@ def test_gradients_are_forgotten():
 
 
 def test_repr_shows_the_tree():
-    block = nn.TransformerBlock(6, 2, rng=0)
+    block = nn.TransformerBlock(6, 2, bias=False, rng=0)
     lines = repr(block).splitlines()
     assert lines[0] == "TransformerBlock()"
     assert "  attention: MultiHeadAttention(w_query (6, 6), w_key (6, 6), w_value (6, 6), w_output (6, 6))" in lines

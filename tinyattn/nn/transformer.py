@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from tinyattn.functions import gelu
-from tinyattn.nn.attention import MultiHeadAttention
-from tinyattn.nn.initial import Seed, check_layer, generator
+from tinyattn.nn.attention import KeyValueCache, MultiHeadAttention
+from tinyattn.nn.dropout import Dropout
+from tinyattn.nn.initial import Seed, check_layer, check_sizes, generator
 from tinyattn.nn.linear import Linear
 from tinyattn.nn.module import Module
 from tinyattn.nn.normalization import LayerNorm
+from tinyattn.rules.checks import check_flag, check_number
 from tinyattn.tensor import Tensor
 
 
@@ -42,7 +44,8 @@ class TransformerBlock(Module):
     y = h + W₂ φ(W₁ norm(h))                                         (block.2)
 
     x (..., n, d_model), output the same. The norms stand before the layers ("pre-norm", Xiong et al. 2020,
-    arXiv:2002.04745), where Vaswani et al. 2017 have them after. `d_ff` is 4 d_model unless given, φ is `activation`.
+    arXiv:2002.04745); with `norm_first=False` they stand after the sums, norm(x + attention(x)), as in Vaswani et al.
+    2017. `d_ff` is 4 d_model unless given, φ is `activation`.
 
     >>> TransformerBlock(6, 2, rng=0)(np.zeros((5, 6))).shape
     (5, 6)
@@ -56,25 +59,178 @@ class TransformerBlock(Module):
         *,
         activation: Callable[..., Tensor] = gelu,
         norm: Callable[..., Module] = LayerNorm,
+        norm_first: bool = True,
+        cross: bool = False,
+        dropout: float = 0.0,
         rng: Seed = None,
         dtype: Any = np.float32,
+        **attention: Any,
     ) -> None:
-        """`norm` is the class of the norms, `LayerNorm` or `RMSNorm`."""
-        check_layer("TransformerBlock", "activation", activation)
-        check_layer("TransformerBlock", "norm", norm)
-        rng = generator("TransformerBlock", rng)
+        """`norm` is the class of the norms, `LayerNorm` or `RMSNorm`.
+
+        - `cross`: between the two, attention to a `source`, as in a decoder: h = x + cross(norm(x), source).
+        - `dropout`: how likely weights, and numbers of what is added to the path, are dropped in training.
+        - other options go to `MultiHeadAttention`: `n_kv_heads`, `bias`, `qk_norm`, `rope`, `window` and so on.
+        """
+        name = type(self).__name__
+        check_layer(name, "activation", activation)
+        check_layer(name, "norm", norm)
+        check_flag(name, "norm_first", norm_first)
+        check_flag(name, "cross", cross)
+        check_number(name, "dropout", dropout, 0, 1)
+        rng = generator(name, rng)
         d_ff = 4 * d_model if d_ff is None else d_ff
+        self.norm_first = norm_first
+        shared: dict[str, Any] = {"dropout": dropout, "rng": rng, "dtype": dtype}
         self.norm_attention = norm(d_model, dtype=dtype)
-        self.attention = MultiHeadAttention(d_model, n_heads, rng=rng, dtype=dtype)
+        self.attention = MultiHeadAttention(d_model, n_heads, **shared, **attention)
+        self.norm_cross = norm(d_model, dtype=dtype) if cross else None
+        without_positions = {option: value for option, value in attention.items() if option not in ("rope", "window")}
+        self.cross = MultiHeadAttention(d_model, n_heads, **shared, **without_positions) if cross else None
         self.norm_mlp = norm(d_model, dtype=dtype)
         self.mlp = Sequential(
             Linear(d_model, d_ff, rng=rng, dtype=dtype), activation, Linear(d_ff, d_model, rng=rng, dtype=dtype)
         )
+        self.drop = Dropout(dropout, rng=rng)
 
-    def forward(self, x: Any, *, mask: Any = None, causal: bool = False, return_weights: bool = False) -> Any:
-        """X (..., n, d_model) → (..., n, d_model), or (output, weights), the weights (..., n_heads, n, n)."""
-        attended = self.attention(self.norm_attention(x), mask=mask, causal=causal, return_weights=return_weights)
-        mixed, weights = attended if return_weights else (attended, None)
-        h = x + mixed  # (block.1)
-        output = h + self.mlp(self.norm_mlp(h))  # (block.2)
-        return (output, weights) if return_weights else output
+    def forward(
+        self,
+        x: Any,
+        source: Any = None,
+        *,
+        mask: Any = None,
+        bias: Any = None,
+        causal: bool = False,
+        source_mask: Any = None,
+        cache: KeyValueCache | None = None,
+        return_weights: bool = False,
+    ) -> Any:
+        """X (..., n, d_model) → (..., n, d_model), or (output, weights), the weights (..., n_heads, n, n_keys).
+
+        `mask`, `bias`, `causal` and `cache` are those of the attention; `source_mask` is the mask of that to `source`
+        (..., n_source, d_model), whose weights aren't among those that are given back.
+        """
+        if (source is None) != (self.cross is None):
+            told = (
+                "is needed: the block was made with cross=True" if source is None else "needs a block with cross=True"
+            )
+            raise ValueError(f"TransformerBlock: source {told}")
+        weights: list[Any] = []
+
+        def attend(x: Any) -> Any:
+            attended = self.attention(
+                x, mask=mask, bias=bias, causal=causal, cache=cache, return_weights=return_weights
+            )
+            if not return_weights:
+                return attended
+            weights.append(attended[1])
+            return attended[0]
+
+        x = self._beside(x, attend, self.norm_attention)  # (block.1)
+        if self.cross is not None and self.norm_cross is not None:
+            cross = self.cross
+            x = self._beside(x, lambda x: cross(x, source, mask=source_mask), self.norm_cross)
+        x = self._beside(x, self.mlp, self.norm_mlp)  # (block.2)
+        return (x, weights[0]) if return_weights else x
+
+    def _beside(self, x: Any, layer: Callable[[Any], Any], norm: Module) -> Any:
+        """The layer beside the path that goes straight through."""
+        if self.norm_first:
+            return x + self.drop(layer(norm(x)))
+        return norm(x + self.drop(layer(x)))
+
+
+class Encoder(Module):
+    """Blocks, one after the other: each position becomes what it means among the others.
+
+    x (..., n, d_model), output the same. Where norms come first, a last one brings the sums to a common scale. Vaswani
+    et al. 2017, arXiv:1706.03762, section 3.1.
+
+    >>> Encoder(2, 6, 2, rng=0)(np.zeros((5, 6))).shape
+    (5, 6)
+    """
+
+    crosses = False
+
+    def __init__(
+        self,
+        n_layers: int,
+        d_model: int,
+        n_heads: int,
+        d_ff: int | None = None,
+        *,
+        norm: Callable[..., Module] = LayerNorm,
+        norm_first: bool = True,
+        rng: Seed = None,
+        dtype: Any = np.float32,
+        **options: Any,
+    ) -> None:
+        """Other options go to each `TransformerBlock`."""
+        check_sizes(type(self).__name__, n_layers=n_layers)
+        rng = generator(type(self).__name__, rng)
+        shared: dict[str, Any] = {"norm": norm, "norm_first": norm_first, "rng": rng, "dtype": dtype}
+        self.blocks = [
+            TransformerBlock(d_model, n_heads, d_ff, cross=self.crosses, **shared, **options) for _ in range(n_layers)
+        ]
+        self.norm = norm(d_model, dtype=dtype) if norm_first else None
+
+    def forward(
+        self,
+        x: Any,
+        *,
+        mask: Any = None,
+        bias: Any = None,
+        causal: bool = False,
+        caches: list[KeyValueCache] | None = None,
+        return_weights: bool = False,
+    ) -> Any:
+        """X (..., n, d_model) → (..., n, d_model), or (output, [weights of each block])."""
+        return self._through(x, (), caches, return_weights=return_weights, mask=mask, bias=bias, causal=causal)
+
+    def caches(self) -> list[KeyValueCache]:
+        """An empty cache for each block."""
+        return [KeyValueCache() for _ in self.blocks]
+
+    def _through(self, x: Any, source: tuple[Any, ...], caches: list[KeyValueCache] | None, **options: Any) -> Any:
+        if caches is not None and len(caches) != len(self.blocks):
+            raise ValueError(
+                f"{type(self).__name__}: needs a cache for each of {len(self.blocks)} blocks; got {len(caches)}."
+                " Its caches() makes them"
+            )
+        weights = []
+        for i, block in enumerate(self.blocks):
+            x = block(x, *source, cache=None if caches is None else caches[i], **options)
+            if options["return_weights"]:
+                x, of_block = x
+                weights.append(of_block)
+        x = x if self.norm is None else self.norm(x)
+        return (x, weights) if options["return_weights"] else x
+
+
+class Decoder(Encoder):
+    """Blocks that attend to what was said before, and to a source: what an encoder made of another sequence.
+
+    x (..., n, d_model), source (..., n_source, d_model), output as x. Each position sees itself and those before it.
+    Vaswani et al. 2017, arXiv:1706.03762, section 3.1.
+
+    >>> Decoder(2, 6, 2, rng=0)(np.zeros((5, 6)), np.zeros((7, 6))).shape
+    (5, 6)
+    """
+
+    crosses = True
+
+    def forward(  # type: ignore[override]
+        self,
+        x: Any,
+        source: Any,
+        *,
+        mask: Any = None,
+        source_mask: Any = None,
+        bias: Any = None,
+        causal: bool = True,
+        caches: list[KeyValueCache] | None = None,
+        return_weights: bool = False,
+    ) -> Any:
+        """x (..., n, d_model) and source (..., n_source, d_model) → (..., n, d_model), or (output, [weights])."""
+        options = {"mask": mask, "bias": bias, "causal": causal, "source_mask": source_mask}
+        return self._through(x, (source,), caches, return_weights=return_weights, **options)

@@ -1,0 +1,207 @@
+"""Whole models: a language model that goes on with a text, and one that looks at pictures."""
+
+from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
+
+from typing import Any
+
+import numpy as np
+
+from tinyattn.engine import no_grad
+from tinyattn.functions import broadcast_to, concatenate, linear, matmul
+from tinyattn.nn.attention import KeyValueCache
+from tinyattn.nn.dropout import Dropout
+from tinyattn.nn.initial import Seed, check_sizes, generator, normal
+from tinyattn.nn.linear import Embedding, Linear
+from tinyattn.nn.module import Module
+from tinyattn.nn.transformer import Encoder
+from tinyattn.nodes import numbers
+from tinyattn.rules.checks import check_flag, check_number
+from tinyattn.tensor import Tensor
+from tinyattn.variants import sinusoidal_positions
+
+POSITIONS = ("learned", "sinusoidal", "rotary")
+STD = 0.02  # of embeddings, to begin with, as in GPT-2
+
+
+class GPT(Module):
+    """A language model: for each position of a text, scores for what comes next, from what came before.
+
+    x_p = word(id_p) + position(p);   blocks, each seeing p and before;   scores = norm(x) Wᵀ
+
+    ids (..., n) → scores (..., n, vocab_size). W is the table of words itself, unless `tied=False`. Radford et al. 2019
+    (GPT-2), section 2.3; tied weights: Press and Wolf 2016, arXiv:1608.05859.
+
+    >>> model = GPT(vocab_size=11, max_length=8, d_model=6, n_layers=2, n_heads=2, rng=0)
+    >>> model([[1, 2, 3]]).shape
+    (1, 3, 11)
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        max_length: int,
+        d_model: int,
+        n_layers: int,
+        n_heads: int,
+        d_ff: int | None = None,
+        *,
+        positions: str = "learned",
+        tied: bool = True,
+        dropout: float = 0.0,
+        rng: Seed = None,
+        dtype: Any = np.float32,
+        **options: Any,
+    ) -> None:
+        """`positions` are "learned", "sinusoidal" or "rotary"; other options go to each `TransformerBlock`."""
+        check_sizes("GPT", vocab_size=vocab_size, max_length=max_length, d_model=d_model)
+        check_flag("GPT", "tied", tied)
+        if positions not in POSITIONS:
+            raise ValueError(f"GPT: positions must be one of {', '.join(POSITIONS)}; got {positions!r}")
+        rng = generator("GPT", rng)
+        self.max_length = max_length
+        self.words = Embedding(vocab_size, d_model, std=STD, rng=rng, dtype=dtype)
+        learned = positions == "learned"
+        self.positions = Embedding(max_length, d_model, std=STD, rng=rng, dtype=dtype) if learned else None
+        self.waves = sinusoidal_positions(max_length, d_model, dtype=dtype) if positions == "sinusoidal" else None
+        self.drop = Dropout(dropout, rng=rng)
+        if positions == "rotary":
+            options["rope"] = options.get("rope", True)
+        self.blocks = Encoder(n_layers, d_model, n_heads, d_ff, dropout=dropout, rng=rng, dtype=dtype, **options)
+        self.head = None if tied else Linear(d_model, vocab_size, bias=False, rng=rng, dtype=dtype)
+
+    def forward(self, ids: Any, *, caches: list[KeyValueCache] | None = None, return_weights: bool = False) -> Any:
+        """ids (..., n) → scores (..., n, vocab_size), or (scores, [weights of each block]).
+
+        With `caches`, one for each block as `caches()` makes them, the ids go on where those of before ended.
+        """
+        ids = ids if isinstance(ids, Tensor) else numbers(ids, "GPT: ids")
+        if ids.ndim < 1:
+            raise ValueError(f"GPT: ids must be (..., length); got shape {ids.shape}")
+        start = caches[0].length if caches else 0
+        stop = start + ids.shape[-1]
+        if stop > self.max_length:
+            raise ValueError(f"GPT: there are positions for {self.max_length} ids; got {stop}")
+        x: Any = self.words(ids)
+        if self.positions is not None:
+            x = x + self.positions(np.arange(start, stop))
+        if self.waves is not None:
+            x = x + self.waves[start:stop]
+        found = self.blocks(self.drop(x), causal=True, caches=caches, return_weights=return_weights)
+        x, weights = found if return_weights else (found, None)
+        scores = matmul(x, self.words.weight.T) if self.head is None else self.head(x)
+        return (scores, weights) if return_weights else scores
+
+    def caches(self) -> list[KeyValueCache]:
+        """An empty cache for each block."""
+        return self.blocks.caches()
+
+    def generate(
+        self, ids: Any, n: int, *, temperature: float = 1.0, top_k: int | None = None, rng: Seed = None
+    ) -> np.ndarray[Any, Any]:
+        """These ids (..., length), and n more, each drawn from what the model expects next: (..., length + n).
+
+        Scores are divided by `temperature`: below 1 the likely becomes likelier, and 0 takes the likeliest. `top_k`
+        draws from the k likeliest alone. Keys and values are kept, so that each step computes one position. Nothing is
+        dropped, and nothing is recorded. Raises `ValueError` where the model has no positions for so many.
+
+        >>> model = GPT(vocab_size=11, max_length=8, d_model=6, n_layers=1, n_heads=2, rng=0)
+        >>> model.generate([1, 2], 3, rng=0).shape
+        (5,)
+        """
+        ids = np.asarray(ids.numpy() if isinstance(ids, Tensor) else numbers(ids, "generate: ids"))
+        check_sizes("generate", **({"n": n} if n != 0 else {}), **({} if top_k is None else {"top_k": top_k}))
+        check_number("generate", "temperature", temperature, 0)
+        if ids.ndim < 1 or ids.shape[-1] < 1:
+            raise ValueError(f"generate: ids must be (..., length), with one id at least; got shape {ids.shape}")
+        if ids.shape[-1] + n > self.max_length:
+            raise ValueError(
+                f"generate: the model has positions for {self.max_length} ids; got {ids.shape[-1]}, and {n} more"
+            )
+        rng = generator("generate", rng)
+        training, caches, step = self.training, self.caches(), ids
+        self.eval()
+        try:
+            with no_grad():
+                for _ in range(n):
+                    scores = self(step, caches=caches).numpy()[..., -1, :]
+                    step = _drawn(scores, temperature, top_k, rng)[..., None]
+                    ids = np.concatenate([ids, step], axis=-1)
+        finally:
+            self.train(training)
+        return np.asarray(ids)
+
+
+def _drawn(
+    scores: np.ndarray[Any, Any], temperature: float, top_k: int | None, rng: np.random.Generator
+) -> np.ndarray[Any, Any]:
+    """A class for each row of scores. The largest of scores + Gumbel noise is a draw from their softmax."""
+    scores = scores.astype(np.float64)
+    if top_k is not None and top_k < scores.shape[-1]:
+        least = np.partition(scores, -top_k, axis=-1)[..., -top_k, None]
+        scores = np.where(scores >= least, scores, -np.inf)
+    noise = rng.gumbel(size=scores.shape) if temperature > 0 else 0.0
+    return np.asarray(np.argmax(scores + temperature * noise, axis=-1))
+
+
+class ViT(Module):
+    """A picture, cut into patches that are read like words: scores for what it shows.
+
+    x_0 = a learned token,   x_i = W patch_i + b,   plus a learned position each;   blocks;   scores = V norm(x)_0 + c
+
+    images (..., n_channels, height, width) → scores (..., n_classes). Dosovitskiy et al. 2020, arXiv:2010.11929,
+    section 3.1.
+
+    >>> model = ViT(8, 4, n_channels=3, n_classes=10, d_model=6, n_layers=1, n_heads=2, rng=0)
+    >>> model(np.zeros((2, 3, 8, 8), np.float32)).shape
+    (2, 10)
+    """
+
+    def __init__(
+        self,
+        image_size: int | tuple[int, int],
+        patch_size: int,
+        *,
+        n_channels: int,
+        n_classes: int,
+        d_model: int,
+        n_layers: int,
+        n_heads: int,
+        d_ff: int | None = None,
+        dropout: float = 0.0,
+        rng: Seed = None,
+        dtype: Any = np.float32,
+        **options: Any,
+    ) -> None:
+        """`image_size` is (height, width), or one number for both; other options go to each `TransformerBlock`."""
+        height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+        check_sizes("ViT", height=height, width=width, patch_size=patch_size, n_channels=n_channels)
+        check_sizes("ViT", n_classes=n_classes, d_model=d_model)
+        if height % patch_size or width % patch_size:
+            raise ValueError(f"ViT: patches of {patch_size} must fill the picture; got {height} × {width}")
+        rng = generator("ViT", rng)
+        self.image_shape, self.patch_size = (n_channels, height, width), patch_size
+        n_patches = (height // patch_size) * (width // patch_size)
+        self.patches = Linear(n_channels * patch_size**2, d_model, rng=rng, dtype=dtype)
+        self.token = normal(rng, (1, d_model), STD, dtype)
+        self.positions = normal(rng, (n_patches + 1, d_model), STD, dtype)
+        self.drop = Dropout(dropout, rng=rng)
+        self.blocks = Encoder(n_layers, d_model, n_heads, d_ff, dropout=dropout, rng=rng, dtype=dtype, **options)
+        self.head = Linear(d_model, n_classes, rng=rng, dtype=dtype)
+
+    def forward(self, images: Any, *, return_weights: bool = False) -> Any:
+        """images (..., n_channels, height, width) → (..., n_classes), or (scores, [weights of each block])."""
+        images = images if isinstance(images, Tensor) else numbers(images, "ViT: images")
+        if images.shape[-3:] != self.image_shape:
+            raise ValueError(f"ViT: images must be (..., {', '.join(map(str, self.image_shape))}); got {images.shape}")
+        lead, p = images.shape[:-3], self.patch_size
+        channels, height, width = self.image_shape
+        cut = images.reshape(*lead, channels, height // p, p, width // p, p)
+        axes = [len(lead) + i for i in (1, 3, 0, 2, 4)]  # row of patches, patch of the row, channel, row, column
+        flat = cut.transpose(*range(len(lead)), *axes).reshape(*lead, -1, channels * p * p)
+        x = linear(flat, self.patches.weight, self.patches.bias)
+        token = broadcast_to(self.token, (*lead, *self.token.shape))
+        x = concatenate([token, x], axis=-2) + self.positions
+        found = self.blocks(self.drop(x), return_weights=return_weights)
+        x, weights = found if return_weights else (found, None)
+        scores = self.head(x[..., 0, :])
+        return (scores, weights) if return_weights else scores
