@@ -36,6 +36,7 @@ lint: $(VENV)/.test  ## check style (ruff) and types (mypy, strict)
 # PyTorch brings gigabytes for GPUs along; PIP_EXTRA_INDEX_URL=<where its CPU wheels are> make bench does not.
 bench: $(VENV)/.bench  ## time tinyattn beside its peers (downloads them, PyTorch too)
 	$(RUN) -m benchmarks.overhead $(ARGS)
+	$(RUN) -m benchmarks.attention $(ARGS)
 
 reference: $(VENV)/.test  ## write docs/reference.md from the docstrings
 	$(RUN) docs/make_reference.py

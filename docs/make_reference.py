@@ -36,14 +36,17 @@ FAMILIES = (
     Family("Rules: selection", "rules.selection"),
     Family(
         "Rules: networks",
-        "rules.activations rules.softmax rules.normalization rules.losses rules.dropout rules.attention",
+        "rules.activations rules.softmax rules.normalization rules.losses rules.dropout rules.positions"
+        " rules.attention",
     ),
+    Family("Variants of attention", "variants"),
     Family("Engine", "tensor nodes engine functions checkpoint watch"),
     Family("Derivatives", "derivatives structures"),
     Family("Checker", "gradcheck gallery"),
     Family("Studies and pictures", "explain study graph"),
     Family("Layers", "nn", "Each is called with its inputs; `forward` says which."),
     Family("Optimisers", "optim"),
+    Family("Kernels", "kernels diagnosis"),
 )
 
 HEAD = """\

@@ -10,6 +10,7 @@ import pytest
 import tinyattn as ta
 
 A = np.arange(1.0, 7.0).reshape(2, 3)
+B, H = np.ones((5, 3)), np.ones((2, 12, 7, 3))
 RAGGED = [[1.0], [1.0, 2.0]]
 OBJECTS = np.array([1.0, None], dtype=object)
 MASKED = np.ma.array([1.0, 2.0], mask=[False, True])
@@ -51,6 +52,16 @@ ON_AN_ARRAY = {  # a call for each place that takes an array
         lambda x: ta.attention(A, x, A),
         lambda x: ta.attention(A, A, x),
     ],
+    "attention_choice": [lambda x: ta.attention_choice(x, A, A), lambda x: ta.attention_choice(A, x, A)],
+    "additive_attention": [lambda x: ta.additive_attention(A, A, x, A.T, A.T, [1.0, 2.0])],
+    "linear_attention": [
+        lambda x: ta.linear_attention(x, A, A),
+        lambda x: ta.linear_attention(A, x, A),
+        lambda x: ta.linear_attention(A, A, x),
+    ],
+    "multiplicative_attention": [lambda x: ta.multiplicative_attention(A, A, x, np.eye(3))],
+    "relative_bias": [lambda x: ta.relative_bias(x, 3)],
+    "rope": [lambda x: ta.rope(x)],
     "attention_weights": [lambda x: ta.attention_weights(x, A), lambda x: ta.attention_weights(A, x)],
     "binary_cross_entropy_with_logits": [
         lambda x: ta.binary_cross_entropy_with_logits(x, A),
@@ -114,6 +125,7 @@ def test_what_is_no_array_of_numbers(name, what):
 # ------------------------------------------------------------------------------------------- all that is else
 
 x_12 = [1.0, 2.0]
+v_3 = [1.0, 2.0, 3.0]
 ERRORS = {
     "add": [
         (lambda: ta.add(A, np.ones((3, 2))), ValueError, r"must broadcast; got .*\. Is one of them transposed\?"),
@@ -144,6 +156,63 @@ ERRORS = {
         (lambda: ta.attention(A, A, A, scale=x_12), TypeError, r"scale must be a number; got \[1\.0, 2\.0\]"),
         (lambda: ta.attention(A, A, A, return_weights="no"), TypeError, "return_weights must be True or False"),
         (lambda: ta.attention(A, A, A, mask=leaf()), TypeError, r"mask is an option, .*; pass mask\.detach\(\)"),
+        (lambda: ta.attention(A, A, A, mask=[[1, 0]]), TypeError, "got int.* If 1 means may attend, write"),
+        (lambda: ta.attention(A, A, A, mask=np.ones((5, 2), bool)), ValueError, r"must broadcast .*; got \(5, 2\)"),
+        (lambda: ta.attention(A, B, B, mask=np.ones((2, 2), bool), causal=True), ValueError, "for each of the 5 keys"),
+        (lambda: ta.attention(A, A, A, bias=np.eye(2) > 0), TypeError, "can't be boolean. Did you mean mask="),
+        (lambda: ta.attention(A, A, A, window=3), TypeError, r"window must be \(left, right\).*; got 3"),
+        (lambda: ta.attention(A, A, A, window=(1, 2, 3)), ValueError, r"window must be .*; got \(1, 2, 3\)"),
+        (lambda: ta.attention(A, A, A, window=(1.5, 0)), TypeError, r"window must be .*; got \(1\.5, 0\)"),
+        (lambda: ta.attention(A, A, A, window=(-1, 0)), ValueError, r"window must be .*; got \(-1, 0\)"),
+        (lambda: ta.attention(A, A, A, softcap=0.0), ValueError, "softcap must be greater than 0.*; got 0.0"),
+        (lambda: ta.attention(A, A, A, softcap="2"), TypeError, "softcap must be a number; got '2'"),
+        (lambda: ta.attention(A, A, A, dropout=1.5), ValueError, "dropout must lie in 0 … 1; got 1.5"),
+        (lambda: ta.attention(A, A, A, dropout=0.5), TypeError, "rng must be a .*Generator.*; got NoneType"),
+        (lambda: ta.attention(H[:, :6], H[:, :4], H[:, :4]), ValueError, "6 heads can't share the key's 4 evenly"),
+        (lambda: ta.attention(H, H, H, sinks=np.ones(5)), ValueError, r"sinks are one number for each head"),
+    ],
+    "attention_choice": [
+        (lambda: ta.attention_choice(A, B.T, A), ValueError, "query and key must share d_k"),
+        (lambda: ta.attention_choice(A, A, A, mask=np.eye(2)), TypeError, "mask must be boolean"),
+    ],
+    "additive_attention": [
+        (lambda: ta.additive_attention(A, A, A, np.eye(2), np.eye(3), v_3), ValueError, r"w_query \(2, 2\)"),
+        (lambda: ta.additive_attention(A, A, B, np.eye(3), np.eye(3), v_3), ValueError, r"value \(5, 3\)"),
+        (lambda: ta.additive_attention(A, A, A, np.eye(3), np.eye(3), A), ValueError, r"v \(d\); got .* v \(2, 3\)"),
+    ],
+    "alibi_bias": [
+        (lambda: ta.alibi_bias(2.0, 3), TypeError, "n_heads must be a whole number; got 2.0"),
+        (lambda: ta.alibi_bias(2, -3), ValueError, "n_queries must be 0 or more; got -3"),
+        (lambda: ta.alibi_bias(2, 3, dtype=int), TypeError, "dtype must be float32 or float64; got <class 'int'>"),
+    ],
+    "linear_attention": [
+        (lambda: ta.linear_attention(A, A.T, A), ValueError, r"got query \(2, 3\), key \(3, 2\), value \(2, 3\)"),
+        (lambda: ta.linear_attention(A[0], A, A), ValueError, r"expected query \(\.\.\., n_queries, d_k\)"),
+        (lambda: ta.linear_attention(A, B, B, causal=True), ValueError, "as many queries as keys; got 2 and 5"),
+        (lambda: ta.linear_attention(A, A, A, causal=1), TypeError, "causal must be True or False; got 1"),
+    ],
+    "multiplicative_attention": [
+        (lambda: ta.multiplicative_attention(A, A, A, np.eye(2)), ValueError, r"got query \(2, 3\), .* w \(2, 2\)"),
+    ],
+    "relative_bias": [
+        (lambda: ta.relative_bias(A, 3), ValueError, r"weight must be \(n_buckets, n_heads\), with 4 .*; got \(2, 3\)"),
+        (lambda: ta.relative_bias(H[0, :, :, 0], 3, max_distance=3), ValueError, "more than the 3 distances"),
+        (lambda: ta.relative_bias(H[0, :, :, 0], 3.5), TypeError, "n_queries must be a whole number; got 3.5"),
+        (lambda: ta.relative_bias(H[0, :, :, 0], 3, bidirectional=0), TypeError, "bidirectional must be True or False"),
+    ],
+    "rope": [
+        (lambda: ta.rope(A), ValueError, r"x must be .* with an even d; got \(2, 3\)"),
+        (lambda: ta.rope(A.T, positions=[1]), ValueError, r"positions must be .*; got \(1,\)"),
+    ],
+    "sinusoidal_positions": [
+        (lambda: ta.sinusoidal_positions(-1, 4), ValueError, "n must be 0 or more; got -1"),
+        (lambda: ta.sinusoidal_positions(3, "4"), TypeError, "d_model must be a whole number; got '4'"),
+        (lambda: ta.sinusoidal_positions(3, 4, base=0), ValueError, "base must be greater than 0; got 0"),
+    ],
+    "doctor": [(lambda: ta.doctor(measure="no"), TypeError, "measure must be True or False; got 'no'")],
+    "set_num_threads": [
+        (lambda: ta.set_num_threads(0), ValueError, "n must lie in 1 … 64; got 0"),
+        (lambda: ta.set_num_threads("all"), TypeError, "n must be a whole number; got 'all'"),
     ],
     "attention_weights": [
         (lambda: ta.attention_weights(A, np.ones((5, 7))), ValueError, r"must share d_k; got query \(2, 3\) and key"),
@@ -558,6 +627,7 @@ for name in ("divide", "maximum", "minimum", "multiply", "outer", "power", "subt
         ERRORS[name].append((lambda f=f: f(leaf(), np.ones((5, 7))), ValueError, r"must broadcast; got .*\(5, 7\)"))
 
 NAMED_OTHERWISE = {  # who speaks, where it isn't the function itself
+    "attention_choice": "attention(_choice)?",
     "value_and_grad": "grad",
     "vjp": "(vjp|backward)",
     "tensor": "(tensor|requires_grad)",

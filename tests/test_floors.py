@@ -25,6 +25,7 @@ FLOORS = {
     "watch": 1,
     "checkpoint": 1,
     "functions": 1,
+    "variants": 1,
     "linalg": 1,
     "derivatives": 1,
     "rows": 1,
@@ -38,6 +39,7 @@ FLOORS = {
     "graph": 3,
     "viewer": 3,
     "study": 3,
+    "diagnosis": 3,
     "cli": 4,
     "__main__": 4,
     "__init__": 4,  # the face
@@ -45,14 +47,15 @@ FLOORS = {
 # Those that share a line of the plan, and so may import each other.
 TOGETHER = [
     {"nodes", "watch", "checkpoint", "engine", "tensor", "functions", "linalg", "derivatives", "rows",
-     "structures"},
+     "structures", "variants"},
+    {"kernels", "functions"},
     {"gradcheck", "gallery"},
     {"cli", "__main__"},
 ]
 # Those that a student reads with NumPy's manual alone.
 NUMPY_ONLY = {"rules", "by_hand"}
 # What a demo may import beside `tinyattn` itself.
-PUBLIC = {"by_hand", "linalg", "nn", "optim"}
+PUBLIC = {"by_hand", "linalg", "nn", "optim", "rules"}
 # The underscores of a NamedTuple keep its methods apart from its fields; they aren't private.
 OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
 

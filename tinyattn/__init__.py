@@ -21,6 +21,7 @@ from tinyattn.functions import (
     add,
     astype,
     attention,
+    attention_choice,
     attention_weights,
     binary_cross_entropy_with_logits,
     broadcast_to,
@@ -71,6 +72,7 @@ from tinyattn.functions import (
     reshape,
     rms_norm,
     roll,
+    rope,
     rule,
     sigmoid,
     sign,
@@ -102,15 +104,26 @@ from tinyattn.functions import (
 from tinyattn.gallery import FAULTS as faults
 from tinyattn.gradcheck import Report, Sweep, gradcheck, step_sweep
 from tinyattn.graph import Graph, graph
+from tinyattn.kernels.threads import set_num_threads
 from tinyattn.tensor import Tensor, tensor
+from tinyattn.variants import (
+    additive_attention,
+    alibi_bias,
+    linear_attention,
+    multiplicative_attention,
+    relative_bias,
+    sinusoidal_positions,
+)
 from tinyattn.watch import detect_anomaly
 
 if TYPE_CHECKING:
+    from tinyattn.diagnosis import Diagnosis, doctor
     from tinyattn.explain import Explanation, explain_gradient
     from tinyattn.study import Comparison, side_by_side
 
 __all__ = [
     "Comparison",
+    "Diagnosis",
     "Explanation",
     "GradientError",
     "Graph",
@@ -119,8 +132,11 @@ __all__ = [
     "Tensor",
     "absolute",
     "add",
+    "additive_attention",
+    "alibi_bias",
     "astype",
     "attention",
+    "attention_choice",
     "attention_weights",
     "binary_cross_entropy_with_logits",
     "broadcast_to",
@@ -133,6 +149,7 @@ __all__ = [
     "detect_anomaly",
     "diagonal",
     "divide",
+    "doctor",
     "dot",
     "dropout",
     "einsum",
@@ -157,6 +174,7 @@ __all__ = [
     "leaky_relu",
     "linalg",
     "linear",
+    "linear_attention",
     "log",
     "log1p",
     "log2",
@@ -170,6 +188,7 @@ __all__ = [
     "minimum",
     "moveaxis",
     "mse_loss",
+    "multiplicative_attention",
     "multiply",
     "negative",
     "nn",
@@ -181,17 +200,21 @@ __all__ = [
     "power",
     "prod",
     "ravel",
+    "relative_bias",
     "relu",
     "repeat",
     "reshape",
     "rms_norm",
     "roll",
+    "rope",
     "rule",
+    "set_num_threads",
     "side_by_side",
     "sigmoid",
     "sign",
     "silu",
     "sin",
+    "sinusoidal_positions",
     "softmax",
     "softplus",
     "sort",
@@ -222,7 +245,9 @@ __all__ = [
 
 _LATER = {
     "Comparison": "study",
+    "Diagnosis": "diagnosis",
     "Explanation": "explain",
+    "doctor": "diagnosis",
     "explain_gradient": "explain",
     "side_by_side": "study",
 }

@@ -93,6 +93,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _gradcheck(options)
     elif options.command == "faults":
         _faults(options)
+    elif options.command == "doctor":
+        _doctor(options)
     else:
         parser.print_help()
     return 0
@@ -129,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--exercise", action="store_true", help="code that doesn't give the mistake away (default)")
     shown.add_argument("--solution", action="store_true", help="the mistake, and the code as it should be")
     faults.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+    about = "say what matrix products are computed with, whether that suits this processor, and what to set if not"
+    doctor = commands.add_parser("doctor", help=about, description=f"{about.capitalize()}.")
+    doctor.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser
 
 
@@ -257,3 +263,13 @@ def _listed() -> list[str]:
 
 def _told(fault: Fault) -> dict[str, str]:
     return {"name": fault.name, "rule": fault.rule, "mistake": fault.mistake}
+
+
+# ---------------------------------------------------------------------------------------------------- doctor
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from tinyattn.diagnosis import doctor
+
+    found = doctor()
+    print(json.dumps(found._asdict(), indent=2, allow_nan=False) if options.json else found)

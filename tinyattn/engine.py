@@ -75,11 +75,18 @@ AXES = frozenset({"axis", "axis1", "axis2", "axes", "source", "destination"})
 """Options that are axes."""
 
 
+Kernel = Callable[..., Result]
+"""A rule's fast twin. It's told which gradients are wanted, one truth value for each array: `wanted=`."""
+
+
 # ---------------------------------------------------------------------------------------------------- forward
 
 
-def apply(rule: Rule, inputs: tuple[Any, ...], options: Options = NO_OPTIONS) -> Any:
-    """Run a rule on its inputs, at least one of them a node, and make a node of what comes out."""
+def apply(rule: Rule, inputs: tuple[Any, ...], options: Options = NO_OPTIONS, kernel: Kernel | None = None) -> Any:
+    """Run a rule on its inputs, at least one of them a node, and make a node of what comes out.
+
+    A kernel computes what the rule says, and faster; derivatives of higher order go through the rule.
+    """
     differentiable = foreign = False
     arrays: list[Any] = []
     parents: list[Node | None] = []
@@ -104,7 +111,12 @@ def apply(rule: Rule, inputs: tuple[Any, ...], options: Options = NO_OPTIONS) ->
             inputs = tuple(x if y is None else y for x, y in zip(arrays, parents, strict=True))
         options = {name: _copied(option) for name, option in options.items()}
     try:
-        result = rule(*arrays, **options)
+        if kernel is None:
+            result = rule(*arrays, **options)
+        else:
+            recorded = differentiable and bool(mode.get() & ON)
+            wanted = tuple([recorded and x is not None and x._requires_grad for x in parents])
+            result = kernel(*arrays, wanted=wanted, **options)
     except Exception as error:
         _tell(error, rule, arrays, options)
         raise
@@ -200,10 +212,11 @@ def _copied(x: Any) -> Any:
     return x.copy() if is_array(x) and not isinstance(x, np.generic | Node) else x
 
 
-def lift(rule: Rule) -> Callable[..., Any]:
+def lift(rule: Rule, kernel: Kernel | None = None) -> Callable[..., Any]:
     """The function that users call: a rule that takes Tensors, arrays, lists and numbers, mixed at will.
 
-    It gives a Tensor where any input is one, and a plain array otherwise. The rule itself is its `__wrapped__`.
+    It gives a Tensor where any input is one, and a plain array otherwise. The rule itself is its `__wrapped__`; if it
+    has a kernel, that computes in its place.
     """
     spec = parameters(rule)
     n_arrays = -1 if spec.variadic else len(spec.arrays)
@@ -216,11 +229,14 @@ def lift(rule: Rule) -> Callable[..., Any]:
             given = {name: _option(rule, name, x) if isinstance(x, Node) else x for name, x in given.items()}
         for x in args:
             if isinstance(x, Node):
-                return apply(rule, args, given)
+                return apply(rule, args, given, kernel)
         alone = all(x is None or type(x) in _NUMBERS for x in args)  # else numbers stay Python's, which widen no array
         arrays = [x if type(x) in _NUMBERS and not alone else operand(x, rule, i) for i, x in enumerate(args)]
         try:
-            result = rule(*arrays, **given)
+            if kernel is None:
+                result = rule(*arrays, **given)
+            else:
+                result = kernel(*arrays, wanted=(False,) * len(arrays), **given)
         except Exception as error:
             _tell(error, rule, arrays, given)
             raise

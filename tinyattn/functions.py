@@ -14,13 +14,16 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import numpy as np
 
-from tinyattn.engine import lift
+from tinyattn.engine import Kernel, lift
+from tinyattn.kernels.attention import Choice, choice
+from tinyattn.kernels.attention import attention as attention_kernel
 from tinyattn.nodes import numbers
 from tinyattn.rules import (
     activations,
     elementwise,
     losses,
     normalization,
+    positions,
     products,
     reductions,
     selection,
@@ -29,7 +32,9 @@ from tinyattn.rules import (
 from tinyattn.rules import attention as attention_rules
 from tinyattn.rules import dropout as dropout_rules
 from tinyattn.rules import softmax as softmax_rules
+from tinyattn.rules.allowed import Window, shape_of_weights
 from tinyattn.rules.checks import check_flag, check_number, check_whole
+from tinyattn.rules.dropout import draw
 from tinyattn.rules.registry import Result, parameters
 from tinyattn.rules.registry import rule as register
 from tinyattn.tensor import COMPOSED, Tensor
@@ -43,8 +48,8 @@ gives the output alone, a Tensor where any argument is one."""
 INDENT = "" if sys.version_info >= (3, 13) else "    "  # what the compiler leaves in docstrings
 
 
-def _lift(rule: Callable[P, Result]) -> Callable[P, Tensor]:
-    function = lift(rule)
+def _lift(rule: Callable[P, Result], kernel: Kernel | None = None) -> Callable[P, Tensor]:
+    function = lift(rule, kernel)
     if rule.__doc__ is not None:
         function.__doc__ = f"{rule.__doc__.rstrip()}\n\n{INDENT}" + NOTE.replace("\n", f"\n{INDENT}")
     if parameters(rule).variadic:  # users pass one sequence, and then options
@@ -141,9 +146,10 @@ rms_norm = _lift(normalization.rms_norm)
 cross_entropy = _lift(losses.cross_entropy)
 binary_cross_entropy_with_logits = _lift(losses.binary_cross_entropy_with_logits)
 mse_loss = _lift(losses.mse_loss)
+rope = _lift(positions.rope)
 attention_weights = _lift(attention_rules.attention_weights)
 
-_mix = _lift(attention_rules.attention)
+_attention = _lift(attention_rules.attention, attention_kernel)
 
 
 @overload
@@ -155,7 +161,12 @@ def attention(
     mask: Any = None,
     bias: Any = None,
     causal: bool = False,
+    window: Window = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Any = None,
+    dropout: float = 0.0,
+    rng: Any = None,
     return_weights: Literal[False] = False,
 ) -> Tensor: ...
 @overload
@@ -167,7 +178,12 @@ def attention(
     mask: Any = None,
     bias: Any = None,
     causal: bool = False,
+    window: Window = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Any = None,
+    dropout: float = 0.0,
+    rng: Any = None,
     return_weights: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
 @overload
@@ -179,7 +195,12 @@ def attention(
     mask: Any = None,
     bias: Any = None,
     causal: bool = False,
+    window: Window = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Any = None,
+    dropout: float = 0.0,
+    rng: Any = None,
     return_weights: bool,
 ) -> Tensor | tuple[Tensor, Tensor]: ...
 def attention(
@@ -190,25 +211,40 @@ def attention(
     mask: Any = None,
     bias: Any = None,
     causal: bool = False,
+    window: Window = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Any = None,
+    dropout: float = 0.0,
+    rng: Any = None,
     return_weights: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """For each query, the mean of the values, weighted by how well their keys match it.
 
-    softmax(Q Kᵀ / √d_k + bias) V, over the keys that the mask allows
+    softmax(c(Q Kᵀ / √d_k) + bias) V, over the keys that the mask allows
 
-    query (..., n_queries, d_k), key (..., n_keys, d_k), value (..., n_keys, d_v), output (..., n_queries, d_v). `mask`
-    is boolean, True = may attend, and `bias` is added to the scores; both broadcast to (..., n_queries, n_keys).
-    `causal` lines the last query up with the last key and hides later ones. `scale` takes the place of 1/√d_k. With
-    `return_weights` the result is (output, weights), the weights (..., n_queries, n_keys).
+    query (..., n_heads, n_queries, d_k), key (..., n_heads, n_keys, d_k), value (..., n_heads, n_keys, d_v), output
+    (..., n_heads, n_queries, d_v). The axes before the last two broadcast; where key and value have fewer heads than
+    the query, as many query heads as it takes share each of them, the first ones the first.
 
-    A query that may attend to nothing gives zeros, with zero gradients. What stands in keys and values that are masked,
-    NaN included, reaches neither output nor gradients, nor, where no query may attend to them, derivatives of any
-    order. A bias of −∞ along a whole row gives NaN, since no weights sum to 1 there: hide keys with the mask instead.
+    - `mask`: boolean, True = may attend. It broadcasts to (..., n_heads, n_queries, n_keys), as the bias does.
+    - `bias`: added to the scaled scores, with a gradient of its own; `alibi_bias` and `relative_bias` make one.
+    - `causal`: hides later keys; the last query lines up with the last key, which is what a cache needs.
+    - `window`: (left, right), how many keys before and after it a query may see; None on a side for all of them.
+    - `scale`: takes the place of 1/√d_k.
+    - `softcap`: a number C; the scaled scores are bent into ±C, c(x) = C tanh(x / C), before the bias is added.
+    - `sinks`: (n_heads,), for each head a score that takes its share of the weights, and gives nothing.
+    - `dropout`: how likely a weight is replaced by 0, the others scaled up; `rng` is then a `numpy.random.Generator`.
+    - `return_weights`: the result is (output, weights), the weights (..., n_heads, n_queries, n_keys), for each head
+      and before any are dropped.
+
+    A query that may attend to nothing gives zeros, with zero gradients; so does one whose scores are all −∞. What
+    stands in keys and values that are masked, NaN included, reaches neither output nor gradients, nor, where no query
+    may attend to them, derivatives of any order.
 
     Raises `TypeError` for a mask that isn't boolean, `ValueError` for shapes that don't fit. Vaswani et al. 2017,
-    arXiv:1706.03762, eq. 1. (PyTorch's `scaled_dot_product_attention` takes the bias as a float `attn_mask`, and lines
-    causal masks up at the first key.)
+    arXiv:1706.03762, eq. 1. (PyTorch's `scaled_dot_product_attention` takes the bias as a float `attn_mask`, lines
+    causal masks up at the first key, and shares keys and values among heads with `enable_gqa=True` alone.)
 
     >>> import numpy as np
     >>> query, key, value = np.zeros((1, 2)), np.zeros((2, 2)), np.array([[1.0], [3.0]])
@@ -216,11 +252,47 @@ def attention(
     array([[2.]])
     """
     check_flag("attention", "return_weights", return_weights)
-    options: dict[str, Any] = {"mask": mask, "causal": causal, "scale": scale}
-    output = _mix(query, key, value, bias, **options)
-    if not return_weights:
-        return output
-    return output, attention_weights(query, key, bias, **options)
+    check_number("attention", "dropout", dropout, 0, 1)
+    given = {"mask": mask, "window": window, "scale": scale, "softcap": softcap}
+    options: dict[str, Any] = {name: option for name, option in given.items() if option is not None}
+    if causal is not False:
+        options["causal"] = causal
+    dropped: dict[str, Any] = {}
+    if dropout:
+        generator = _generator("attention", rng)
+        query, key, value, bias, sinks = (
+            x if x is None or isinstance(x, Tensor) else numbers(x, "attention")
+            for x in (query, key, value, bias, sinks)
+        )
+        shape = shape_of_weights("attention", query, key, value, bias, sinks, mask)
+        dropped["dropped"] = draw(shape, dropout, generator)
+    output = _attention(query, key, value, bias, sinks, **options, **dropped)
+    return (output, attention_weights(query, key, bias, sinks, **options)) if return_weights else output
+
+
+def attention_choice(
+    query: Any, key: Any, value: Any, *, mask: Any = None, bias: Any = None, sinks: Any = None
+) -> Choice:
+    """Which way `attention` computes arrays of these shapes and dtypes, and why; nothing is computed.
+
+    `readable` is the rule as it stands in `rules/attention.py`; `stacked` and `blocked` are its fast twins, for many
+    small heads and for long sequences. All give the same numbers, up to round-off.
+
+    The arguments are those of `attention`, which has more that the choice doesn't depend on. Raises what it raises.
+
+    >>> import numpy as np
+    >>> x = np.zeros((8, 4, 16, 8), np.float32)
+    >>> print(attention_choice(x, x, x))
+    stacked: 16 × 16 scores of a head are few: many heads at once
+    """
+    given = {"query": query, "key": key, "value": value, "bias": bias, "sinks": sinks, "mask": mask}
+    arrays: dict[str, Any] = {}
+    for name, x in given.items():
+        if x is None and name in ("bias", "sinks", "mask"):
+            arrays[name] = None
+        else:
+            arrays[name] = x.numpy() if isinstance(x, Tensor) else numbers(x, f"attention_choice: {name}")
+    return choice(*arrays.values())
 
 
 _einsum = _lift(products.einsum)
@@ -309,10 +381,14 @@ def dropout(x: Any, p: float = 0.5, *, rng: Any = None, training: bool = True) -
     x = x if isinstance(x, Tensor) else numbers(x, "dropout: x")
     if p == 0 or not training:
         return positive(x)
-    if not isinstance(rng, np.random.Generator):
-        kind = type(rng).__name__
-        raise TypeError(f"dropout: rng must be a numpy.random.Generator, np.random.default_rng(seed) say; got {kind}")
-    return _dropout(x, rng.random(x.shape) >= p, p=p)
+    return _dropout(x, _generator("dropout", rng).random(x.shape) >= p, p=p)
+
+
+def _generator(name: str, rng: Any) -> "np.random.Generator":
+    if isinstance(rng, np.random.Generator):
+        return rng
+    kind = type(rng).__name__
+    raise TypeError(f"{name}: rng must be a numpy.random.Generator, np.random.default_rng(seed) say; got {kind}")
 
 
 def rule(function: Callable[P, Result]) -> Callable[P, Tensor]:

@@ -7,7 +7,7 @@ doesn't know raises `NotBatched`, and the gradients go one by one.
 
 import math
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -191,6 +191,12 @@ def _squeeze(x: Rows, axis: Axis = None) -> Rows:
     return Rows(x.stacked.squeeze(_shifted(axes, x.ndim)))
 
 
+def _concatenate(arrays: Sequence[Rows], axis: int = 0) -> Rows:
+    if not all(isinstance(x, Rows) for x in arrays):
+        raise NotBatched("concatenate")
+    return Rows(np.concatenate([x.stacked for x in arrays], axis=_shifted(axis, arrays[0].ndim)))
+
+
 def _expand_dims(x: Rows, axis: int | tuple[int, ...]) -> Rows:
     axes = axis if isinstance(axis, tuple) else (axis,)
     return Rows(np.expand_dims(x.stacked, _shifted(axes, x.ndim + len(axes))))
@@ -277,6 +283,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{function.__name__: _of_matrices(function) for function in (np.tril, np.triu)},
     "astype": lambda x, dtype: Rows(x.stacked.astype(dtype)),
     "broadcast_to": _broadcast_to,
+    "concatenate": _concatenate,
     "einsum": _einsum,
     "expand_dims": _expand_dims,
     "reshape": _reshape,

@@ -56,7 +56,7 @@ def test_attention_is_the_rule(case, bias):
     d_output = np.random.default_rng(2).normal(size=output.shape)
     gradients = by_hand.attention_backward(d_output, saved)
     given = {"d_query": query, "d_key": key, "d_value": value, "d_bias": bias}
-    for (name, x), right in zip(given.items(), backward(d_output), strict=True):
+    for (name, x), right in zip(given.items(), backward(d_output)[:4], strict=True):
         if x is None:
             assert name not in gradients
             continue

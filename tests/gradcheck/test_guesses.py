@@ -76,9 +76,10 @@ def test_patterns_of_square_matrices():
 
 
 def test_a_factor_is_named_after_the_option_that_it_is():
-    arrays = tuple(RNG.normal(size=shape) for shape in ((2, 3, 5), (2, 7, 5)))
-    assert "scale" in guess(lambda g, h, _: (g / 0.3, h, None), "attention_weights", (*arrays, None), scale=0.3).text
-    assert "scale" in guess(lambda g, h, _: (g * 0.3, h, None), "attention_weights", (*arrays, None), scale=0.3).text
+    arrays = (*(RNG.normal(size=shape) for shape in ((2, 3, 5), (2, 7, 5))), None, None)
+    for factor in (0.3, 1 / 0.3):
+        found = guess(lambda g, h, *_, by=factor: (g * by, h, None, None), "attention_weights", arrays, scale=0.3)
+        assert "scale" in found.text
 
 
 def test_one_number_has_no_pattern_but_a_known_factor():

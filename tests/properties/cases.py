@@ -642,19 +642,39 @@ def _dropped(draw, rng, name):
     return case(numbers(rng, x), rng.random(keep) < 0.5, p=draw(st.sampled_from([0.5, 0.1, 1.0])))
 
 
+@cases_of("rope")
+def _turned(draw, rng, name):
+    lead, n = draw(shapes(axes=(0, 2))), draw(st.sampled_from(LENGTHS))
+    positions = draw(st.sampled_from([None, rng.integers(50, size=n), rng.uniform(0, 9, size=(*lead, n))]))
+    options = {"base": draw(st.sampled_from([10000.0, 7.0])), "interleaved": draw(st.booleans())}
+    return case(numbers(rng, (*lead, n, 2 * draw(st.sampled_from(NOT_EMPTY)))), positions=positions, **options)
+
+
 @cases_of("attention", "attention_weights")
 def _attended(draw, rng, name):
     n_queries, n_keys, d_k, d_v = (draw(st.sampled_from(LENGTHS)) for _ in range(4))
     of_query, of_key, of_value, of_bias, of_mask = draw(broadcasting(5, axes=(0, 2)))
+    if draw(st.booleans()):  # heads that share keys
+        n_shared, share = draw(st.sampled_from([2, 3])), draw(st.sampled_from([1, 2]))
+        of_query, of_key, of_value = (n_shared * share,), (n_shared,), (n_shared,)
+        of_bias, of_mask = ((*draw(st.sampled_from([(), (1,), of_query])),) for _ in range(2))
     pairs = [(n_queries, n_keys), (n_queries, 1), (1, n_keys), (n_keys,), ()]
     query, key = numbers(rng, (*of_query, n_queries, d_k)), numbers(rng, (*of_key, n_keys, d_k))
     value = [numbers(rng, (*of_value, n_keys, d_v))] if name == "attention" else []
-    bias = mask = None
+    bias = mask = sinks = None
     if draw(st.booleans()):
         pair = draw(st.sampled_from(pairs))
         bias = numbers(rng, (*of_bias, *pair) if len(pair) == 2 else pair)
     if draw(st.booleans()):
         pair = draw(st.sampled_from(pairs))
         mask = np.asarray(rng.random((*of_mask, *pair) if len(pair) == 2 else pair) < 0.6)
-    options = {"mask": mask, "causal": draw(st.booleans()), "scale": draw(st.sampled_from([None, 0.3]))}
-    return case(query, key, *value, bias, **options)
+    if draw(st.booleans()):
+        sinks = np.asarray(numbers(rng, of_query[-1:]))
+    options = {
+        "mask": mask,
+        "causal": draw(st.booleans()),
+        "scale": draw(st.sampled_from([None, 0.3])),
+        "window": draw(st.sampled_from([None, (1, 2), (None, 1), (0, None)])),
+        "softcap": draw(st.sampled_from([None, 1.5])),
+    }
+    return case(query, key, *value, bias, sinks, **options)

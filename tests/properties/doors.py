@@ -21,7 +21,7 @@ def by_us(name, case):
     if name == "einsum":
         return ta.einsum(options["subscripts"], *arrays, optimize=options["optimize"])
     if name == "attention":
-        return ta.attention(*arrays[:3], bias=arrays[3], **options)
+        return ta.attention(*arrays[:3], bias=arrays[3], sinks=arrays[4], **options)
     function = {"scatter": None, "dropout": None, "norm": ta.linalg.norm}.get(name, getattr(ta, name, None))
     return (function or lift(RULES[name]))(*spread(name, arrays), **options)
 

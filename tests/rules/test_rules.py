@@ -18,7 +18,7 @@ NOT_ON_THE_FACE = {"index", "scatter", "norm"}  # t[key], and the way back from 
 
 
 STRAIGHT = """absolute add astype broadcast_to clip concatenate cumsum diagonal dropout embedding expand_dims flip index
-    leaky_relu max maximum mean min minimum moveaxis negative pad positive ravel relu repeat reshape roll scatter
+    leaky_relu max maximum mean min minimum moveaxis negative pad positive ravel relu repeat reshape roll rope scatter
     sign sort squeeze stack subtract sum swapaxes take take_along_axis tile transpose tril triu where""".split()
 STRAIGHT_NORMS = {
     *(f"ord {p} of vectors" for p in (0, 1, math.inf, -math.inf)),

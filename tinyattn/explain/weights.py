@@ -11,7 +11,9 @@ import numpy as np
 from tinyattn.engine import unbroadcast
 from tinyattn.explain.way import Edge, Vector
 from tinyattn.explain.words import Cause, round_off, some
+from tinyattn.rules.allowed import heads_that_share
 from tinyattn.rules.attention import attention_weights
+from tinyattn.rules.dropout import kept
 
 CONSTANT: Final = "constant direction"
 SATURATED: Final = "saturated softmax"
@@ -85,9 +87,13 @@ def cross_entropy_cause(edge: Edge) -> Cause | None:
 
 
 def attention_cause(edge: Edge) -> Cause | None:
-    """Why a query, a key, a value or a bias gets nothing. Pairs (..., n_queries, n_keys) say who sees whom."""
+    """Why a query, a key, a value, a bias or a sink gets nothing. Pairs (..., n_queries, n_keys) say who sees whom."""
     visible, weights = _pairs(edge)
-    chooses = visible & (visible.sum(axis=-1, keepdims=True) > 1)  # a query that sees one key alone has no choice
+    has_sinks = _argument(edge, "sinks") is not None
+    # A query that sees one key alone has no choice, unless there is a sink.
+    chooses = visible & (visible.sum(axis=-1, keepdims=True) + has_sinks > 1)
+    if edge.argument == "sinks":
+        return SATURATED, f"the sinks take {1 - weights.sum(axis=-1).min():.3g} of a query's weights at most"
     lost = edge.lost if edge.argument == "bias" else edge.lost.any(axis=-1)
     unseen = ~_in_pairs(visible, edge, lost.shape)
     if not (lost & ~unseen).any():
@@ -97,35 +103,62 @@ def attention_cause(edge: Edge) -> Cause | None:
             return CONSTANT, _told_alone(visible)
         if edge.argument != "bias" and not _meets(chooses, edge)[edge.lost].any():
             return "times zero", f"it meets only zeros of {_other(edge)}"
-        if edge.argument == "query" and _is_constant(edge.given(1).swapaxes(-1, -2)):
+        if edge.argument == "query" and not has_sinks and _is_constant(edge.given(1).swapaxes(-1, -2)):
             return CONSTANT, "all keys are the same: a query that moves changes all its scores alike"
-        if _is_constant(_d_weights(edge), visible):
+        if not has_sinks and _is_constant(_d_weights(edge), visible):
             return CONSTANT, "all values are the same in the direction of the gradient: who looks where doesn't matter"
     return _saturation(_rows(weights, -1, chooses))
 
 
+def _argument(edge: Edge, name: str) -> "Vector | None":
+    """What the rule was given under that name."""
+    names = (
+        ("query", "key", "value", "bias", "sinks") if edge.rule == "attention" else ("query", "key", "bias", "sinks")
+    )
+    given: Vector | None = edge.given(names.index(name))
+    return given
+
+
 def _pairs(edge: Edge) -> tuple[Vector, Vector]:
     """Which query may see which key, and the weights."""
-    query, key, bias = edge.given(0), edge.given(1), edge.given(3 if edge.rule == "attention" else 2)
-    options = {name: value for name, value in edge.node._options.items() if name in ("mask", "causal", "scale")}
+    query, key, bias = edge.given(0), edge.given(1), _argument(edge, "bias")
+    options = {name: value for name, value in edge.node._options.items() if name != "dropped"}
     hidden = None if bias is None else np.where(bias == -np.inf, -np.inf, 0.0)
     visible, _ = attention_weights(np.zeros_like(query), np.zeros_like(key), hidden, **options)
-    weights, _ = attention_weights(query, key, bias, **options)
+    weights, _ = attention_weights(query, key, bias, _argument(edge, "sinks"), **options)
     return np.asarray(visible > 0), np.asarray(weights)
 
 
 def _in_pairs(pairs: Vector, edge: Edge, shape: tuple[int, ...]) -> Vector:
     """Which queries have such a pair, or keys, or which numbers of a bias; whichever the edge leads to."""
     if edge.argument != "bias":
-        pairs = np.asarray(pairs.any(axis=-1 if edge.argument == "query" else -2))
+        pairs = np.asarray(pairs.any(axis=-1 if edge.argument == "query" else -2))[..., None]
+        return _back(pairs.astype(float), edge, (*shape, 1))[..., 0] > 0
     return np.asarray(unbroadcast(pairs.astype(float), shape) > 0)
 
 
 def _meets(pairs: Vector, edge: Edge) -> Vector:
     """How much each number of a query meets in the keys that it chooses from; of a key, in the queries."""
     of_query = edge.argument == "query"
-    pairs, others = (pairs, edge.given(1)) if of_query else (pairs.swapaxes(-1, -2), edge.given(0))
-    return np.asarray(unbroadcast(pairs.astype(float) @ np.abs(others), edge.lost.shape))
+    others = _for_each_head(edge, 1) if of_query else edge.given(0)
+    pairs = pairs if of_query else pairs.swapaxes(-1, -2)
+    return _back(pairs.astype(float) @ np.abs(others), edge, edge.lost.shape)
+
+
+def _for_each_head(edge: Edge, place: int) -> Vector:
+    """The keys or values, once for each query head that shares them."""
+    x = edge.given(place)
+    share = heads_that_share(edge.given(0), x)
+    return x if share == 1 else np.repeat(x, share, axis=-3)
+
+
+def _back(x: Vector, edge: Edge, shape: tuple[int, ...]) -> Vector:
+    """What belongs to heads of queries, summed up for what they share."""
+    share = 1 if edge.argument == "query" else heads_that_share(edge.given(0), edge.given(edge.place))
+    if share > 1:
+        *outer, n_heads, n, d = x.shape
+        x = x.reshape(*outer, n_heads // share, share, n, d).sum(axis=-3)
+    return np.asarray(unbroadcast(x, shape))
 
 
 def _other(edge: Edge) -> str:
@@ -133,8 +166,12 @@ def _other(edge: Edge) -> str:
 
 
 def _d_weights(edge: Edge) -> Vector:
-    d_output = edge.d_output
-    return np.asarray(d_output @ edge.given(2).swapaxes(-1, -2)) if edge.rule == "attention" else d_output
+    """The gradient of the weights."""
+    if edge.rule != "attention":
+        return edge.d_output
+    d_weights = edge.d_output @ _for_each_head(edge, 2).swapaxes(-1, -2)
+    dropped = edge.node._options.get("dropped")
+    return np.asarray(d_weights if dropped is None else d_weights * kept(dropped))
 
 
 def _told_alone(visible: Vector) -> str:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from tinyattn.rules.dropout import draw
+
 Vector: TypeAlias = "np.ndarray[Any, Any]"
 Rng: TypeAlias = "np.random.Generator"
 
@@ -516,29 +518,46 @@ def _dropped(rng: Rng) -> Iterable[Sample]:
 # ----------------------------------------------------------------------------------------------------- attention
 
 
+@samples_of("rope")
+def _turned(rng: Rng) -> Iterable[Sample]:
+    yield Sample("neighbours", (rng.normal(size=(2, 3, 6)),), {})
+    options = {"positions": [7, 8, 9], "interleaved": False}
+    yield Sample("halves, from a position on", (rng.normal(size=(3, 4)),), options)
+
+
 def _attended(rng: Rng) -> dict[str, tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Of 3 queries and 7 keys, with d_k 5 and d_v 11 in 2 heads: about → (query, key, value, bias) and options."""
+    """Of 3 queries and 7 keys, with d_k 5 and d_v 11 in 2 heads: about → (query, key, value, bias, sinks), options."""
     query, key, value = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 7, 5)), rng.normal(size=(2, 7, 11))
     mask = rng.random((3, 7)) < 0.5
     mask[1] = False  # a query that may attend to nothing
     mask[0, 0] = mask[2, 1] = True
     per_head = np.stack([mask, ~mask])
+    four, sinks = rng.normal(size=(4, 3, 5)), rng.normal(size=4)
     return {
-        "plain": ((query, key, value, None), {}),
-        "bias and scale": ((query, key, value, rng.normal(size=(3, 7))), {"scale": 0.3}),
-        "causal": ((query, key, value, None), {"causal": True}),
-        "causal, more queries than keys": ((key, query, value[:, :3], None), {"causal": True}),
-        "masked": ((query, key, value, rng.normal(size=7)), {"mask": mask}),
-        "masked by head, causal": ((query, key, value, None), {"mask": per_head, "causal": True}),
-        "one key for all heads": ((query, key[:1], value[:1], rng.normal(size=(2, 1, 1))), {"mask": mask}),
+        "plain": ((query, key, value, None, None), {}),
+        "bias and scale": ((query, key, value, rng.normal(size=(3, 7)), None), {"scale": 0.3}),
+        "causal": ((query, key, value, None, None), {"causal": True}),
+        "causal, more queries than keys": ((key, query, value[:, :3], None, None), {"causal": True}),
+        "masked": ((query, key, value, rng.normal(size=7), None), {"mask": mask}),
+        "masked by head, causal": ((query, key, value, None, None), {"mask": per_head, "causal": True}),
+        "one key for all heads": ((query, key[:1], value[:1], rng.normal(size=(2, 1, 1)), None), {"mask": mask}),
+        "two heads share a key, a window": ((four, key, value, None, None), {"window": (2, 1)}),
+        "sinks, softcap, to the left": (
+            (four, key, value, rng.normal(size=(3, 7)), sinks),
+            {"softcap": 1.5, "window": (3, None), "causal": True},
+        ),
+        "sinks and mask": ((query, key, value, None, sinks[:2]), {"mask": mask}),
     }
 
 
 @samples_of("attention")
 def _mixed(rng: Rng) -> Iterable[Sample]:
-    return [Sample(about, arrays, options) for about, (arrays, options) in _attended(rng).items()]
+    attended = _attended(rng)
+    yield from (Sample(about, arrays, options) for about, (arrays, options) in attended.items())
+    arrays, options = attended["sinks and mask"]
+    yield Sample("dropped", arrays, options | {"dropped": draw((2, 3, 7), 0.4, rng)})
 
 
 @samples_of("attention_weights")
 def _matched(rng: Rng) -> Iterable[Sample]:
-    return [Sample(about, (q, k, bias), options) for about, ((q, k, _, bias), options) in _attended(rng).items()]
+    return [Sample(about, (q, k, *rest), options) for about, ((q, k, _, *rest), options) in _attended(rng).items()]

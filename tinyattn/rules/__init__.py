@@ -1,7 +1,8 @@
 """Floor 0: the derivative table. Every rule with its forward and its backward side by side; NumPy and nothing else.
 
 `registry` says what a rule is. The families, one short module each: `elementwise`, `activations`, `reductions`,
-`shapes`, `selection`, `products`, `softmax`, `normalization`, `losses`, `dropout`, `attention`.
+`shapes`, `selection`, `products`, `softmax`, `normalization`, `losses`, `dropout`, `positions`,
+`attention`.
 """
 
 from tinyattn.rules import (
@@ -11,6 +12,7 @@ from tinyattn.rules import (
     elementwise,
     losses,
     normalization,
+    positions,
     products,
     reductions,
     selection,
@@ -27,6 +29,7 @@ __all__ = [
     "elementwise",
     "losses",
     "normalization",
+    "positions",
     "products",
     "reductions",
     "rule",

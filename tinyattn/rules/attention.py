@@ -1,10 +1,15 @@
 """Rules for scaled dot-product attention.
 
-    s_ij = q_i · k_j / √d_k + b_ij        where query i may attend to key j        (attention.1)
-    w_ij = exp(s_ij) / Σ_k exp(s_ik)      over those keys; 0 elsewhere             (attention.2)
+    s_ij = c(q_i · k_j / √d_k) + b_ij     where query i may attend to key j        (attention.1)
+    w_ij = exp(s_ij) / (Σ_k exp(s_ik) + exp(z))      over those keys; 0 elsewhere  (attention.2)
     o_i  = Σ_j w_ij v_j                                                            (attention.3)
 
-Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
+c is the identity, or with a softcap C it's C tanh(x / C), whose values stay within ±C. exp(z) is there where a head has
+a sink: a score that takes its share, and gives nothing.
+
+Vaswani et al. 2017, arXiv:1706.03762, eq. 1. Softcap: Gemma 2, 2024, arXiv:2408.00118, section 2. Sinks: Xiao et al.
+2023, arXiv:2309.17453, section 3.3, and one learned number for each head as in gpt-oss, 2025, arXiv:2508.10925,
+section 2. Shared keys and values: Ainslie et al. 2023, arXiv:2305.13245.
 """
 
 from __future__ import annotations  # else every call of a rule would evaluate those of its backward
@@ -16,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from tinyattn.rules.checks import check_flag, check_number
+from tinyattn.rules.allowed import Window, allowed_pairs, check_arrays, check_options, heads_that_share
+from tinyattn.rules.checks import check_number
+from tinyattn.rules.dropout import Draw, dropout, kept
 from tinyattn.rules.reductions import total
 from tinyattn.rules.registry import Array, Gradients, Result, alike, rule
-from tinyattn.rules.softmax import softmax
 
 
 @rule
@@ -28,16 +34,23 @@ def attention(
     key: Array,
     value: Array,
     bias: Array = None,
+    sinks: Array = None,
     *,
     mask: Array = None,
     causal: bool = False,
+    window: Window = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    dropped: Draw | None = None,
 ) -> Result:
     """For each query, the mean of the values, weighted by how well their keys match it: (attention.1) to (attention.3).
 
-    query (..., n_queries, d_k), key (..., n_keys, d_k), value (..., n_keys, d_v), output (..., n_queries, d_v). `bias`
-    is added to the scores; `mask` is boolean, True = may attend; both broadcast to (..., n_queries, n_keys). `causal`
-    lines the last query up with the last key and hides later ones. `scale` takes the place of 1/√d_k.
+    query (..., n_heads, n_queries, d_k), key (..., n_heads, n_keys, d_k), value (..., n_heads, n_keys, d_v), output
+    (..., n_heads, n_queries, d_v). Where key and value have fewer heads, each is shared by as many query heads, one
+    after the other. `bias` is added to the scores; `mask` is boolean, True = may attend; both broadcast to (...,
+    n_heads, n_queries, n_keys). `sinks` has a number z for each head. `causal` lines the last query up with the last
+    key and hides later ones; `window` (left, right) hides what is further away than that. `scale` takes the place of
+    1/√d_k. `dropped` says which weights are dropped, as in `dropout`.
 
     A query that may attend to nothing gives zeros, with zero gradients. What stands in keys and values that are masked,
     NaN included, reaches neither output nor gradients, nor, where no query may attend to them, derivatives of any
@@ -47,23 +60,25 @@ def attention(
     >>> attention(query, key, np.array([[1.0], [3.0]]))[0]
     array([[2.]])
     """
-    allowed = _allowed("attention", query, key, mask, causal)
-    if value.ndim < 2 or value.shape[-2] != key.shape[-2]:
-        raise ValueError(f"attention: key and value must share n_keys; got key {key.shape} and value {value.shape}")
-    _check_leading("attention", query, key, value, bias, mask)
-    weights, weights_backward = _weights("attention", query, key, bias, allowed, scale)  # (attention.1), (attention.2)
+    check_options("attention", causal, window)
+    mask = None if mask is None else alike(mask, query)
+    check_arrays("attention", query, key, value, bias, sinks, mask)
+    allowed = allowed_pairs(query, key, mask, causal, window)
+    weights, weights_backward = _weights("attention", query, key, bias, sinks, allowed, scale, softcap)
+    mixing, mixing_backward = _drop(weights, dropped)
+    value, value_backward = _shared(value, query)
     value, of_value = _seen(value, allowed)
-    output = _mix(weights, value, of_value)  # (attention.3)
+    output = _mix(mixing, value, of_value)  # (attention.3)
 
     def backward(d_output: Array) -> Gradients:
         # d_v_j  = Σ_i w_ij d_o_i                                    (attention.4)
         # d_w_ij = d_o_i · v_j                                       (attention.5)
         d_output, of_output = _seen(d_output, _transposed(allowed))
-        d_value = _mix(weights.swapaxes(-1, -2), d_output, of_output)
+        d_value = _mix(mixing.swapaxes(-1, -2), d_output, of_output)
         with _garbage(allowed):
-            d_weights = d_output @ value.swapaxes(-1, -2)
-        d_query, d_key, d_bias = weights_backward(d_weights)
-        return d_query, d_key, d_value, d_bias
+            d_mixing = d_output @ value.swapaxes(-1, -2)
+        d_query, d_key, d_bias, d_sinks = weights_backward(mixing_backward(d_mixing))
+        return d_query, d_key, value_backward(d_value), d_bias, d_sinks
 
     return output, backward
 
@@ -73,130 +88,137 @@ def attention_weights(
     query: Array,
     key: Array,
     bias: Array = None,
+    sinks: Array = None,
     *,
     mask: Array = None,
     causal: bool = False,
+    window: Window = None,
     scale: float | None = None,
+    softcap: float | None = None,
 ) -> Result:
     """How much each query attends to each key: (attention.1) and (attention.2), with the arguments of `attention`.
 
-    output (..., n_queries, n_keys); each row sums to 1, or to 0 where the query may attend to nothing.
+    output (..., n_queries, n_keys); each row sums to 1, or to 0 where the query may attend to nothing. With sinks it
+    sums to less.
 
     >>> attention_weights(np.zeros((2, 3)), np.zeros((2, 3)), causal=True)[0]
     array([[1. , 0. ],
            [0.5, 0.5]])
     """
-    allowed = _allowed("attention_weights", query, key, mask, causal)
-    _check_leading("attention_weights", query, key, None, bias, mask)
-    return _weights("attention_weights", query, key, bias, allowed, scale)
+    check_options("attention_weights", causal, window)
+    mask = None if mask is None else alike(mask, query)
+    check_arrays("attention_weights", query, key, None, bias, sinks, mask)
+    allowed = allowed_pairs(query, key, mask, causal, window)
+    return _weights("attention_weights", query, key, bias, sinks, allowed, scale, softcap)
 
 
-def _weights(op: str, query: Array, key: Array, bias: Array, allowed: Array, scale: float | None) -> Result:
+def _weights(
+    name: str,
+    query: Array,
+    key: Array,
+    bias: Array,
+    sinks: Array,
+    allowed: Array,
+    scale: float | None,
+    softcap: float | None,
+) -> Result:
     """(attention.1) and (attention.2), and back."""
-    _check_bias(op, bias, query.shape[-2], key.shape[-2])
-    if scale is not None:
-        check_number(op, "scale", scale)
-    scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
+    scale = check_scale(name, scale, query.shape[-1])
+    key, key_backward = _shared(key, query)
     query, of_query = _seen(query, _transposed(allowed))
     key, of_key = _seen(key, allowed)
     scaled = query * scale  # of fewer numbers than the scores have
     with _garbage(allowed):
         dots = scaled @ key.swapaxes(-1, -2)
-    weights = _softmax(dots if bias is None else dots + bias, allowed)
+    scores, cap_backward = _capped(name, dots, softcap)
+    weights, to_sinks = _softmax(scores if bias is None else scores + bias, allowed, sinks)
 
     def backward(d_weights: Array) -> Gradients:
         # d_s_ij = w_ij (d_w_ij − Σ_k w_ik d_w_ik)                   (softmax.3)
-        # d_q_i  = Σ_j d_s_ij k_j / √d_k                             (attention.6)
-        # d_k_j  = Σ_i d_s_ij q_i / √d_k                             (attention.7)
+        # d_q_i  = Σ_j d_s_ij c' k_j / √d_k                          (attention.6)
+        # d_k_j  = Σ_i d_s_ij c' q_i / √d_k                          (attention.7)
         # d_b_ij = d_s_ij                                            (attention.8)
+        # d_z    = −Σ_i w_iz Σ_k w_ik d_w_ik,  w_iz what goes to z   (attention.9)
         d_weights = _masked(d_weights, allowed)
-        d_scores = _masked(weights * (d_weights - total(weights * d_weights, axis=-1)), allowed)
-        d_query = _mix(d_scores, key, of_key) * scale
-        d_key = _mix(d_scores.swapaxes(-1, -2), scaled, of_query)
-        return d_query, d_key, None if bias is None else d_scores
+        mean = total(weights * d_weights, axis=-1)
+        d_scores = _masked(weights * (d_weights - mean), allowed)
+        d_dots = _masked(cap_backward(d_scores), allowed)
+        d_query = _mix(d_dots, key, of_key) * scale
+        d_key = key_backward(_mix(d_dots.swapaxes(-1, -2), scaled, of_query))
+        d_sinks = None if sinks is None else -(to_sinks * mean).sum(axis=(-1, -2))
+        return d_query, d_key, None if bias is None else d_scores, d_sinks
 
     return weights, backward
 
 
-def _softmax(scores: Array, allowed: Array) -> Array:
-    """(attention.2): a softmax over the allowed keys, and a row of zeros where there are none."""
+def check_scale(name: str, scale: float | None, d_k: int) -> float:
+    """What the scores are multiplied by: 1/√d_k unless given."""
+    if scale is None:
+        return 1 / math.sqrt(max(d_k, 1))
+    check_number(name, "scale", scale)
+    return scale
+
+
+def check_softcap(name: str, softcap: float | None) -> None:
+    """Raise `TypeError` or `ValueError` unless it can be one."""
+    if softcap is None:
+        return
+    check_number(name, "softcap", softcap)
+    if not 0 < softcap < math.inf:
+        raise ValueError(f"{name}: softcap must be greater than 0, or None for no cap; got {softcap}")
+
+
+def _shared(x: Array, query: Array) -> tuple[Array, Any]:
+    """Each head of x, a key or a value, once for each query head that shares it, and the sum of their gradients.
+
+    k_h = k_⌊h / share⌋,   d_k_g = Σ of the d_k_h that it went to    (attention.10)
+    """
+    share = heads_that_share(query, x)
+    if share == 1:
+        return x, lambda d_x: d_x
+    *outer, n_heads, n, d = x.shape
+    copies = np.broadcast_to(x[..., None, :, :], (*outer, n_heads, share, n, d))
+
+    def backward(d_copies: Array) -> Array:
+        return d_copies.reshape(*d_copies.shape[:-3], n_heads, share, n, d).sum(axis=-3)
+
+    return copies.reshape(*outer, n_heads * share, n, d), backward
+
+
+def _capped(name: str, dots: Array, softcap: float | None) -> tuple[Array, Any]:
+    """C tanh(x / C), which stays within ±C, and back: (attention.11)."""
+    if softcap is None:
+        return dots, lambda d_scores: d_scores
+    check_softcap(name, softcap)
+    bent = np.tanh(dots / softcap)
+    # ∂c/∂x = 1 − tanh²(x / C)                                       (attention.11)
+    return bent * softcap, lambda d_scores: d_scores * (1 - bent * bent)
+
+
+def _drop(weights: Array, dropped: Draw | None) -> tuple[Array, Any]:
+    """What is left of the weights, and back."""
+    if dropped is None:
+        return weights, lambda d_mixing: d_mixing
+    mixing, backward = dropout(weights, kept(dropped), p=dropped[2])
+    return mixing, lambda d_mixing: backward(d_mixing)[0]
+
+
+def _softmax(scores: Array, allowed: Array, sinks: Array) -> tuple[Array, Array]:
+    """(attention.2): a softmax over the allowed keys and the sink, zeros where there are none; and the sink's share."""
     if scores.shape[-1] == 0:
-        return scores
-    if allowed is None:
-        return softmax(scores)[0]
-    visible = np.where(allowed, scores, -np.inf)
-    any_visible = allowed.any(axis=-1, keepdims=True)
-    exp = np.exp(visible - np.where(any_visible, np.max(visible, axis=-1, keepdims=True), 0.0))
+        return scores, 1.0
+    visible = scores if allowed is None else np.where(allowed, scores, -np.inf)
+    top = np.max(visible, axis=-1, keepdims=True)
+    if sinks is not None:
+        sinks = sinks[..., None, None]
+        top = np.maximum(top, sinks)
+    top = np.where(top == -np.inf, 0.0, top)
+    exp = np.exp(visible - top)
+    to_sinks = 0.0 if sinks is None else np.exp(sinks - top)
+    everything = total(exp, axis=-1) + to_sinks
+    everything = np.where(everything == 0, 1.0, everything)
     # A NaN among the visible scores is in its whole row now; the weights of hidden keys stay 0.
-    return _masked(exp / np.where(any_visible, total(exp, axis=-1), 1.0), allowed)
-
-
-def _allowed(op: str, query: Array, key: Array, mask: Array, causal: bool) -> Array:
-    """Which query may attend to which key, (..., n_queries, n_keys); None where every one may attend to all."""
-    got = f"got query {query.shape} and key {key.shape}"
-    if query.ndim < 2 or key.ndim < 2:
-        raise ValueError(f"{op}: query and key need two axes at least, (..., length, d_k); {got}")
-    if query.shape[-1] != key.shape[-1]:
-        hint = " Is key transposed?" if query.shape[-1] == key.shape[-2] else ""
-        raise ValueError(f"{op}: query and key must share d_k; {got}.{hint}")
-    n_queries, n_keys = query.shape[-2], key.shape[-2]
-    check_flag(op, "causal", causal)
-    if mask is not None:
-        mask = alike(mask, query)
-        if mask.dtype != bool:
-            raise TypeError(
-                f"{op}: mask must be boolean, True = may attend; got {mask.dtype}."
-                " What is to be added to the scores goes in as bias="
-            )
-        _check_pairs(op, "mask", mask, n_queries, n_keys)
-        mask = np.broadcast_to(mask, (*mask.shape[:-2], n_queries, n_keys))
-    if not causal:
-        return mask
-    not_later = np.tri(n_queries, n_keys, n_keys - n_queries, dtype=bool, like=query)
-    return not_later if mask is None else not_later & mask
-
-
-def _check_bias(op: str, bias: Array, n_queries: int, n_keys: int) -> None:
-    if bias is None:
-        return
-    if bias.dtype == bool:
-        raise TypeError(f"{op}: bias is added to the scores, and can't be boolean. Did you mean mask=?")
-    _check_pairs(op, "bias", bias, n_queries, n_keys)
-
-
-def _check_pairs(op: str, name: str, pairs: Array, n_queries: int, n_keys: int) -> None:
-    expected = (n_queries, n_keys)[-pairs.ndim :] if pairs.ndim else ()
-    if any(n not in (1, m) for n, m in zip(pairs.shape[-2:], expected, strict=True)):
-        raise ValueError(
-            f"{op}: {name} must broadcast to (..., n_queries, n_keys), here (..., {n_queries}, {n_keys});"
-            f" got {pairs.shape}"
-        )
-
-
-def _check_leading(op: str, *given: Array) -> None:
-    """Whether the axes before the last two broadcast: those of query, key, value, bias and mask."""
-    leads = {np.shape(x)[:-2] for x in given if x is not None}
-    if len(leads) == 1:
-        return
-    try:
-        np.broadcast_shapes(*leads)
-    except ValueError:
-        names = ("query", "key", "value", "bias", "mask")
-        shapes = {name: np.shape(x) for name, x in zip(names, given, strict=True) if x is not None}
-        got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(
-            f"{op}: the axes before the last two must broadcast; got {got}.{_hint_heads(shapes)}"
-        ) from None
-
-
-def _hint_heads(shapes: dict[str, tuple[int, ...]]) -> str:
-    n_heads = shapes["query"][-3:-2]
-    for name in ("key", "value"):
-        fewer = shapes.get(name, ())[-3:-2]
-        if n_heads and fewer and 1 < fewer[0] < n_heads[0] and n_heads[0] % fewer[0] == 0:
-            times = n_heads[0] // fewer[0]
-            return f" Fewer key and value heads aren't grouped yet: repeat each of them {times} times"
-    return ""
+    return _masked(exp / everything, allowed), to_sinks / everything
 
 
 # What is masked may hold anything, and 0 · NaN is NaN: a weight of 0 doesn't hide what it's multiplied by.
