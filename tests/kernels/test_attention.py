@@ -336,6 +336,16 @@ def test_shared_heads_are_repeated_heads():
             np.testing.assert_allclose(d, d_repeated.reshape(3, 2, 3, *d.shape[2:]).sum(axis=2), rtol=1e-10)
 
 
+def test_keys_shared_by_other_heads_than_values():
+    rng = np.random.default_rng(14)
+    query, key, value = rng.normal(size=(6, 7, 5)), rng.normal(size=(2, 7, 5)), rng.normal(size=(3, 7, 4))
+    expected = readable(query, np.repeat(key, 3, axis=0), np.repeat(value, 2, axis=0))[0]
+    np.testing.assert_allclose(ta.attention(query, key, value), expected, rtol=1e-12)
+    for one in ((query, key[:1], value), (query, key, value[:1])):
+        six = [np.repeat(x, 6, axis=0) if len(x) == 1 else x for x in one]
+        np.testing.assert_allclose(ta.attention(*one), ta.attention(*six), rtol=1e-12)
+
+
 # ---------------------------------------------------------------------------------------------------- the pool
 
 
@@ -508,6 +518,8 @@ def test_the_choice():
     assert ta.attention_choice(large, large, large).way == "blocked"
     assert ta.attention_choice(small, one, one).way == "readable"
     assert ta.attention_choice(small * 1j, small, small).way == "readable"
+    assert ta.attention_choice(small, small[:1], small).way == "readable"
+    assert ta.attention_choice(large[:, :, :200], large[:1, :, :200], large[:1, :, :200]).way == "blocked"
     assert ta.attention_choice(ta.tensor(large), large, large, mask=np.ones(1024, bool)).way == "blocked"
     assert str(ta.attention_choice(large, large, large)).startswith("blocked: 1024 × 1024 scores of a head")
     with pytest.raises(ValueError, match="attention: query and key must share d_k"):

@@ -27,6 +27,7 @@ Shape = tuple[int, ...]
 WAYS = ("readable", "stacked", "blocked")
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 SMALL = 1 << 18  # scores of a head that isn't large
+TINY = 1 << 14  # scores of a head for which a tile isn't worth it
 
 
 def attention(
@@ -138,11 +139,15 @@ def choose(query: Kind, key: Kind, value: Kind, bias: Kind | None, sinks: Kind |
         return Choice("readable", "there is nothing to compute")
     if n_keys == 1 and sinks is None:
         return Choice("readable", "there is one key, whose weight is 1")
+    shares = {heads_that_share(query, x) for x in (key, value)} - {1}
+    if len(shares) > 1:
+        return Choice("readable", "keys are shared by other heads than values")
     scores = f"{n_queries} × {n_keys} scores of a head"
     if n_queries * n_keys > SMALL:
         return Choice("blocked", f"{scores} are many: tile by tile")
     if not _stackable(query, key, value, bias, sinks, mask):
-        return Choice("blocked", "heads aren't alike, some arrays have axes that others don't")
+        way = "blocked" if n_queries * n_keys > TINY else "readable"
+        return Choice(way, "heads aren't alike, some arrays have axes that others don't")
     return Choice("stacked", f"{scores} are few: many heads at once")
 
 
@@ -154,6 +159,11 @@ def _plan(way: str | None, causal: bool, window: Window, *arrays: tuple[Shape, A
     check_arrays("attention", *kinds)
     fastest = choose(*kinds)
     way, why = (fastest.way, fastest.why) if way is None else (way, "it was asked for")
+    given = tuple(None if x is None else x.shape for x in kinds[:5])
+    heads = shape_of_weights("attention", *kinds)[:-1]
+    between = band(query.shape[-2], key.shape[-2], causal, window)
+    if way == "readable":
+        return Plan(way, why, (), None, (), (*heads, value.shape[-1]), between, given)
     share = max(heads_that_share(query, key), heads_that_share(query, value))
     if share == 1 and query.ndim > 2 and all(x.ndim == 2 or x.shape[-3] == 1 for x in (key, value)):
         share = query.shape[-3]
@@ -168,7 +178,6 @@ def _plan(way: str | None, causal: bool, window: Window, *arrays: tuple[Shape, A
         (*outer, n_shared, n_queries, d_k), *others = (shape for shape in shapes[:3] if shape is not None)
         shapes[:3] = [(*outer, n_shared * n_queries, d_k), *((*shape[:-3], *shape[-2:]) for shape in others)]
     dtypes = {x.dtype for x in kinds[:5] if x is not None}
-    heads = shape_of_weights("attention", *kinds)[:-1]
     return Plan(
         way,
         why,
@@ -176,8 +185,8 @@ def _plan(way: str | None, causal: bool, window: Window, *arrays: tuple[Shape, A
         None if len(dtypes) == 1 else np.result_type(*dtypes),
         lead,
         (*heads, value.shape[-1]),
-        band(query.shape[-2], key.shape[-2], causal, window),
-        tuple(None if x is None else x.shape for x in kinds[:5]),
+        between,
+        given,
     )
 
 
