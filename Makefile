@@ -13,7 +13,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-slow lint bench reference venv clean
+.PHONY: help demo test coverage test-slow lint bench reference venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -23,7 +23,10 @@ help:  ## list the targets
 demo: $(VENV)/.demos  ## train the pronoun toy and show what it learned
 	$(RUN) -m demos.pronoun $(ARGS)
 
-test: $(VENV)/.test  ## run the tests, with coverage, on all cores
+test: $(VENV)/.test  ## run the tests, on all cores
+	$(RUN) -m pytest --numprocesses auto $(ARGS)
+
+coverage: $(VENV)/.test  ## run the tests, and list the lines that none of them reaches
 	$(RUN) -m pytest --numprocesses auto --cov --cov-report=term $(ARGS)
 
 test-slow: $(VENV)/.test  ## run the slow tests only

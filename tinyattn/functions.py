@@ -253,10 +253,10 @@ def attention(
     """
     check_flag("attention", "return_weights", return_weights)
     check_number("attention", "dropout", dropout, 0, 1)
-    given = {"mask": mask, "window": window, "scale": scale, "softcap": softcap}
-    options: dict[str, Any] = {name: option for name, option in given.items() if option is not None}
-    if causal is not False:
-        options["causal"] = causal
+    options: dict[str, Any] = {} if causal is False else {"causal": causal}
+    for name, option in (("mask", mask), ("window", window), ("scale", scale), ("softcap", softcap)):
+        if option is not None:
+            options[name] = option
     dropped: dict[str, Any] = {}
     if dropout:
         generator = _generator("attention", rng)

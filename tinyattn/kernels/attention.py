@@ -101,10 +101,7 @@ def choice(query: Array, key: Array, value: Array, bias: Array, sinks: Array, ma
 
 
 def _are_plain(arrays: tuple[Array, ...]) -> bool:
-    for x in arrays:  # a loop, not all(): it's run for each call
-        if x is not None and not (type(x) is np.ndarray and x.dtype in FLOATS):
-            return False
-    return True
+    return not [x for x in arrays if x is not None and not (type(x) is np.ndarray and x.dtype in FLOATS)]
 
 
 class Kind(NamedTuple):

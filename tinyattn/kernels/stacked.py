@@ -35,12 +35,11 @@ def attention(call: Call, wanted: tuple[bool, ...]) -> tuple[Array, Backward] | 
     """The output, and the backward pass; None for either where the readable rule has to do it."""
     rows, dtype = call.query.shape[:-1], call.query.dtype
     n_keys, d_v = call.value.shape[-2:]
+    parts, n_scores = _parts(rows, n_keys)
     output, sums = np.empty((*rows, d_v), dtype), np.empty((*rows, 1), dtype)
-    is_kept = any(wanted) and math.prod(rows) * n_keys <= KEPT
-    exp = np.empty((*rows, n_keys), dtype) if is_kept else None
-    parts = _parts(rows, n_keys)
+    exp = np.empty((*rows, n_keys), dtype) if n_scores <= KEPT and True in wanted else None
     pieces = [(_cut(call, part), *_cut_all(part, output, sums, exp)) for part in parts]
-    is_large = math.prod(rows) * n_keys >= SHARED
+    is_large = n_scores >= SHARED
     if not _each(_forward, pieces, is_large):
         return None
 
@@ -64,21 +63,21 @@ def attention(call: Call, wanted: tuple[bool, ...]) -> tuple[Array, Backward] | 
 
 
 @lru_cache(256)
-def _parts(rows: tuple[int, ...], n_keys: int) -> list[Part]:
-    """What is computed at once, by shapes alone; an empty part is everything.
+def _parts(rows: tuple[int, ...], n_keys: int) -> tuple[list[Part], int]:
+    """What is computed at once, by shapes alone; an empty part is everything. And how many scores there are.
 
     Parts are of the first axis; where one item of it is too large already, of the second one.
     """
     total = math.prod(rows) * n_keys
     at_once = min(SCORES, -(-total // 2)) if total >= SHARED else SCORES
     if total <= at_once:
-        return [()]
+        return [()], total
     n, *inner = rows[:-1]
     of_item = total // n
     if of_item <= at_once or not inner:
-        return [(x,) for x in _slices(n, at_once // of_item)]
+        return [(x,) for x in _slices(n, at_once // of_item)], total
     step = at_once // (of_item // inner[0])
-    return [(slice(i, i + 1), x) for i in range(n) for x in _slices(inner[0], step)]
+    return [(slice(i, i + 1), x) for i in range(n) for x in _slices(inner[0], step)], total
 
 
 def _slices(n: int, step: int) -> list[slice]:
@@ -199,7 +198,7 @@ def _dropped(call: Call, exp: Array) -> tuple[Array, Array]:
 def _forward(call: Call, output: Array, sums: Array, exp: Array) -> bool:
     """o, l and e of a part; false where l is far from 1, or something isn't finite."""
     dtype = output.dtype
-    low, high = 2.0 ** -LIMITS[dtype].easy, 2.0 ** LIMITS[dtype].easy
+    limits = LIMITS[dtype]
     with np.errstate(all="ignore"):
         room = scratch("exp", (*sums.shape[:-1], call.key.shape[-2]), dtype) if exp is None else exp
         exp, hidden = _exponentials(call, room)
@@ -207,7 +206,9 @@ def _forward(call: Call, output: Array, sums: Array, exp: Array) -> bool:
         if call.sinks is not None:  # a score that brings no value
             sinks = _pairs(call, sums)
             sinks += np.exp2(call.sinks * LOG2_E)
-        if not sums.max() <= high or (sums.min() < low and not (hidden and _nothing(call, exp.shape, sums, low))):
+        if not sums.max() <= limits.most:
+            return False
+        if sums.min() < limits.least and not (hidden and _nothing(call, exp.shape, sums, limits.least)):
             return False
         mixing = exp
         if call.dropped is not None:
