@@ -76,7 +76,7 @@ def test_wheel_carries_the_package_and_nothing_else(tmp_path):
     assert "tinyattn = tinyattn.cli:main" in scripts
 
     needs = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
-    assert [need.split()[1].split(">")[0] for need in needs] == ["numpy", "graphviz"]
+    assert [need.split()[1].split(">")[0] for need in needs] == ["numpy", "graphviz", "threadpoolctl"]
 
     # And it runs from the wheel alone, away from the checkout.
     target = tmp_path / "installed"
