@@ -101,7 +101,6 @@ from tinyattn.functions import (
     var,
     where,
 )
-from tinyattn.gallery import FAULTS as faults
 from tinyattn.gradcheck import Report, Sweep, gradcheck, step_sweep
 from tinyattn.graph import Graph, graph
 from tinyattn.kernels.threads import set_num_threads
@@ -119,6 +118,7 @@ from tinyattn.watch import detect_anomaly
 if TYPE_CHECKING:
     from tinyattn.diagnosis import Diagnosis, doctor
     from tinyattn.explain import Explanation, explain_gradient
+    from tinyattn.gallery import FAULTS as faults
     from tinyattn.study import Comparison, side_by_side
 
 __all__ = [
@@ -249,6 +249,7 @@ _LATER = {
     "Explanation": "explain",
     "doctor": "diagnosis",
     "explain_gradient": "explain",
+    "faults": "gallery:FAULTS",
     "side_by_side": "study",
 }
 
@@ -258,7 +259,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'tinyattn' has no attribute {name!r}")
     from importlib import import_module
 
-    found = globals()[name] = getattr(import_module(f"tinyattn.{_LATER[name]}"), name)
+    module, _, there = _LATER[name].partition(":")
+    found = globals()[name] = getattr(import_module(f"tinyattn.{module}"), there or name)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyattn.kernels import blocked, stacked
+from tinyattn.kernels import stacked
 from tinyattn.kernels.call import Call
 from tinyattn.rules import attention as readable
 from tinyattn.rules.allowed import Window, band, check_arrays, check_options, heads_that_share, shape_of_weights
@@ -69,7 +69,12 @@ def attention(
     if plan.way == "readable":
         return readably()
     call = _call(plan, (*arrays, mask), dropped, number, None if softcap is None else float(softcap))
-    way_taken = stacked.attention(call, wanted) if plan.way == "stacked" else blocked.attention(call, wanted)
+    if plan.way == "stacked":
+        way_taken = stacked.attention(call, wanted)
+    else:
+        from tinyattn.kernels import blocked  # for long sequences alone: who has none needn't wait for its import
+
+        way_taken = blocked.attention(call, wanted)
     if way_taken is None:
         return readably()
     output, gradients_of = way_taken
