@@ -10,6 +10,8 @@ imported when it's asked for.
 tensor([2., 4., 6.])
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tinyattn import linalg, nn, optim
@@ -101,7 +103,6 @@ from tinyattn.functions import (
     var,
     where,
 )
-from tinyattn.gradcheck import Report, Sweep, gradcheck, step_sweep
 from tinyattn.graph import Graph, graph
 from tinyattn.kernels.threads import set_num_threads
 from tinyattn.tensor import Tensor, tensor
@@ -119,6 +120,7 @@ if TYPE_CHECKING:
     from tinyattn.diagnosis import Diagnosis, doctor
     from tinyattn.explain import Explanation, explain_gradient
     from tinyattn.gallery import FAULTS as faults
+    from tinyattn.gradcheck import Report, Sweep, gradcheck, step_sweep
     from tinyattn.study import Comparison, side_by_side
 
 __all__ = [
@@ -247,9 +249,13 @@ _LATER = {
     "Comparison": "study",
     "Diagnosis": "diagnosis",
     "Explanation": "explain",
+    "Report": "gradcheck",
+    "Sweep": "gradcheck",
     "doctor": "diagnosis",
     "explain_gradient": "explain",
     "faults": "gallery:FAULTS",
+    "gradcheck": "gradcheck",
+    "step_sweep": "gradcheck",
     "side_by_side": "study",
 }
 
@@ -262,6 +268,17 @@ def __getattr__(name: str) -> Any:
     module, _, there = _LATER[name].partition(":")
     found = globals()[name] = getattr(import_module(f"tinyattn.{module}"), there or name)
     return found
+
+
+class _Face(ModuleType):
+    """The face keeps a name for what it stands for, where a package has the same one: `gradcheck` is the function."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _LATER and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face
 
 
 def __dir__() -> list[str]:
