@@ -201,7 +201,10 @@ def _cut(shape: Shape, query: Kind, share: int) -> Shape:
 
 
 def _call(plan: Plan, arrays: Any, dropped: Draw | None, scale: float, softcap: float | None) -> Call:
-    given = [None if x is None else x.reshape(shape) for x, shape in zip(arrays, plan.shapes)]  # noqa: B905
+    given = [
+        x if x is None or x.shape == shape else x.reshape(shape)
+        for x, shape in zip(arrays, plan.shapes)  # noqa: B905
+    ]
     if plan.dtype is not None:
         given[:5] = [None if x is None else x.astype(plan.dtype, copy=False) for x in given[:5]]
     if dropped is not None:

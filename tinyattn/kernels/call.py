@@ -24,13 +24,11 @@ class Limits(NamedTuple):
     easy: float  # sums of 2^±easy are far from overflow
     low: float  # 2^low is nothing beside 1, and not yet denormal, which would be slow
     value: float  # what may be multiplied with 2^easy
-    least: float  # 2^−easy
-    most: float  # 2^easy
 
 
 LIMITS = {
-    np.dtype(np.float32): Limits(54, -120, 2.0**40, 2.0**-54, 2.0**54),
-    np.dtype(np.float64): Limits(400, -1000, 2.0**400, 2.0**-400, 2.0**400),
+    np.dtype(np.float32): Limits(54, -120, 2.0**40),
+    np.dtype(np.float64): Limits(400, -1000, 2.0**400),
 }
 
 

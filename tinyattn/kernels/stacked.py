@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyattn.kernels.call import LIMITS, LOG2_E, Call, kept_of, kept_share, ones, scratch, summed_to, triangle
+from tinyattn.kernels.call import LOG2_E, Call, kept_of, kept_share, ones, scratch, summed_to, triangle
 from tinyattn.kernels.threads import run
 from tinyattn.rules.registry import Array, Backward
 
@@ -36,9 +36,9 @@ def attention(call: Call, wanted: tuple[bool, ...]) -> tuple[Array, Backward] | 
     rows, dtype = call.query.shape[:-1], call.query.dtype
     n_keys, d_v = call.value.shape[-2:]
     parts, n_scores = _parts(rows, n_keys)
-    output, sums = np.empty((*rows, d_v), dtype), np.empty((*rows, 1), dtype)
+    output, inverse = np.empty((*rows, d_v), dtype), np.empty((*rows, 1), dtype)
     exp = np.empty((*rows, n_keys), dtype) if n_scores <= KEPT and True in wanted else None
-    pieces = [(_cut(call, part), *_cut_all(part, output, sums, exp)) for part in parts]
+    pieces = [(_cut(call, part), *_cut_all(part, output, inverse, exp)) for part in parts]
     is_large = n_scores >= SHARED
     if not _each(_forward, pieces, is_large):
         return None
@@ -195,10 +195,9 @@ def _dropped(call: Call, exp: Array) -> tuple[Array, Array]:
     return np.multiply(exp, kept, scratch("mixing", exp.shape, exp.dtype)), kept
 
 
-def _forward(call: Call, output: Array, sums: Array, exp: Array) -> bool:
-    """o, l and e of a part; false where l is far from 1, or something isn't finite."""
-    dtype = output.dtype
-    limits = LIMITS[dtype]
+def _forward(call: Call, output: Array, inverse: Array, exp: Array) -> bool:
+    """o, 1/l and e of a part; false where l is far from 1, or something isn't finite."""
+    sums, dtype = inverse, output.dtype
     with np.errstate(all="ignore"):
         room = scratch("exp", (*sums.shape[:-1], call.key.shape[-2]), dtype) if exp is None else exp
         exp, hidden = _exponentials(call, room)
@@ -206,42 +205,38 @@ def _forward(call: Call, output: Array, sums: Array, exp: Array) -> bool:
         if call.sinks is not None:  # a score that brings no value
             sinks = _pairs(call, sums)
             sinks += np.exp2(call.sinks * LOG2_E)
-        if not sums.max() <= limits.most:
-            return False
-        if sums.min() < limits.least and not (hidden and _nothing(call, exp.shape, sums, limits.least)):
-            return False
         mixing = exp
         if call.dropped is not None:
             mixing, _ = _dropped(call, exp)
             sums *= kept_share(call)
+        of_sums = _square(sums)  # it and the next are finite where l is neither very large nor very small
+        np.reciprocal(sums, inverse)
+        of_inverse = _square(inverse)
+        if hidden and not math.isfinite(of_inverse):
+            of_inverse = _square(_give_nothing(call, exp.shape, inverse))
         np.matmul(mixing, call.value, output)
-        output /= sums
-        return math.isfinite(_square(output))
+        output *= inverse
+        return math.isfinite(of_sums + of_inverse + _square(output))
 
 
-def _nothing(call: Call, shape: tuple[int, ...], sums: Array, low: float) -> bool:
-    """Whether sums are low for those queries alone that may attend to nothing. Theirs are made infinite."""
-    seen = np.ones(shape, sums.dtype)
-    _hide(call, seen)
-    nothing: Array = ~seen.any(axis=-1, keepdims=True)
-    if call.sinks is not None:
-        nothing[...] = False
-    if ((sums < low) != nothing).any():
-        return False
-    sums[nothing] = np.inf
-    return True
+def _give_nothing(call: Call, shape: tuple[int, ...], inverse: Array) -> Array:
+    """1/l, 0 for the queries that may attend to nothing, whose l is 0."""
+    if call.sinks is None:
+        seen = np.ones(shape, inverse.dtype)
+        _hide(call, seen)
+        inverse[~seen.any(axis=-1, keepdims=True)] = 0
+    return inverse
 
 
 def _square(x: Array) -> float:
     """Σ x², which isn't finite where any number isn't."""
-    flat = x.reshape(-1)
-    return float(flat @ flat)
+    return float(np.vdot(x, x))
 
 
 def _backward(
     call: Call,
     output: Array,
-    sums: Array,
+    inverse: Array,
     exp: Array,
     d_output: Array,
     d_query: Array,
@@ -257,10 +252,10 @@ def _backward(
     dtype = output.dtype
     with np.errstate(all="ignore"):
         if exp is None:
-            exp, _ = _exponentials(call, scratch("exp", (*sums.shape[:-1], call.key.shape[-2]), dtype))
-        u = np.divide(d_output, sums, scratch("u", output.shape, dtype))
+            exp, _ = _exponentials(call, scratch("exp", (*inverse.shape[:-1], call.key.shape[-2]), dtype))
+        u = np.multiply(d_output, inverse, scratch("u", output.shape, dtype))
         mean = np.multiply(u, output, scratch("product", output.shape, dtype))
-        mean = _row_sums(mean, scratch("mean", sums.shape, dtype))
+        mean = _row_sums(mean, scratch("mean", inverse.shape, dtype))
         d_s = np.matmul(u, call.value.swapaxes(-1, -2), scratch("d_s", exp.shape, dtype))
         mixing = exp
         if call.dropped is not None:
