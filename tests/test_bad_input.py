@@ -766,6 +766,7 @@ OBJECTS_OF_OURS = [
     (lambda: block(np.ones((5, 6)), mask=np.eye(5)), TypeError, "^attention: mask must be boolean"),
     (lambda: nn.TransformerBlock(6, 2, activation=3), TypeError, "^TransformerBlock: activation must be a layer or a"),
     (lambda: nn.TransformerBlock(6, 2, norm=3), TypeError, "^TransformerBlock: norm must be a layer or a function"),
+    (lambda: nn.MLP(6, activation="wavy"), TypeError, "^MLP: activation must be a layer or a function; got str"),
     (lambda: nn.Sequential(ta.relu, "relu"), TypeError, r"^Sequential: layers\[1\] must be a layer .*; got str"),
     (lambda: nn.Linear(3, 2).train("no"), TypeError, "^train: mode must be True or False; got 'no'"),
     (lambda: nn.Linear(3, 2).load_state_dict(3), TypeError, "^load_state_dict: state must be a dict.*; got int"),

@@ -229,6 +229,9 @@ def test_clipping():
     assert tensors[0].grad.dtype == np.float32
     assert optim.clip_grad_norm(tensors, 1.0) == pytest.approx(0.5)
     assert optim.clip_grad_norm([], 1.0) == 0.0
+    tensors[0].grad.data[0] = np.nan
+    assert np.isnan(optim.clip_grad_norm(tensors, 1.0))
+    assert np.isnan(tensors[2].grad.data).all()  # else it would be taken for clipped
 
 
 def test_schedules():
@@ -244,6 +247,16 @@ def test_schedules():
     assert rates[99] == cycle(1000) == pytest.approx(8e-6)
     assert rates[:30] == sorted(rates[:30])
     assert rates[29:] == sorted(rates[29:], reverse=True)
+
+
+@pytest.mark.parametrize(("steps", "rise"), [(1, 0.3), (5, 0.9), (7, 0.0), (3, 1 / 3)])
+def test_a_cycle_ends_at_its_end(steps, rise):
+    cycle = optim.one_cycle(1.0, steps, rise=rise, end=0.125)
+    assert cycle(steps - 1) == cycle(steps + 9) == pytest.approx(0.125)
+
+
+def test_a_cycle_without_a_fall_ends_at_the_top():
+    assert optim.one_cycle(1.0, 5, rise=1.0)(4) == 1.0
 
 
 def test_a_line_is_learned():

@@ -253,6 +253,8 @@ def attention(
     """
     check_flag("attention", "return_weights", return_weights)
     check_number("attention", "dropout", dropout, 0, 1)
+    dropout = float(dropout)
+    mask = mask if mask is None or isinstance(mask, Tensor) else numbers(mask, "attention: mask")
     options: dict[str, Any] = {} if causal is False else {"causal": causal}
     for name, option in (("mask", mask), ("window", window), ("scale", scale), ("softcap", softcap)):
         if option is not None:

@@ -21,7 +21,8 @@ Schedule: TypeAlias = Callable[[int], float]
 class Optimizer(ABC):
     """What optimisers share: the parameters, the step, and a state that can be saved.
 
-    Parameters that don't require a gradient are left alone. One that has none at a step counts as having gradient zero.
+    Parameters that don't require a gradient are left alone. One that has none at a step counts as having gradient
+    zero, so that momentum and decay go on (PyTorch skips it).
     Raises `TypeError` for parameters that aren't Tensors of one dtype, `ValueError` for one given twice, or made by a
     rule, and for rates and the like out of their range.
     """
@@ -203,6 +204,7 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
 
     ‖g‖ = √Σ g²,   g ← g min(1, max_norm / ‖g‖)                      (clip.1)
 
+    Where the norm is NaN, so is everything after: it's seen at once. (PyTorch divides by ‖g‖ + 1e-6.)
     Raises what optimisers raise for parameters that aren't fine, `ValueError` for a `max_norm` below 0.
 
     >>> p = Tensor([3.0, 4.0], requires_grad=True)
@@ -216,7 +218,7 @@ def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     checked = _checked("clip_grad_norm", parameters)
     found = [(parameter, parameter.grad) for parameter in checked if parameter.grad is not None]
     norm = math.sqrt(sum(float(np.vdot(gradient.numpy(), gradient.numpy())) for _, gradient in found))
-    if norm > max_norm:
+    if not norm <= max_norm:
         for parameter, gradient in found:
             parameter.grad = gradient * (max_norm / norm)
     return norm
@@ -303,12 +305,13 @@ def one_cycle(rate: float, steps: int, *, rise: float = 0.3, start: float = 1 / 
         _in_range("one_cycle", option, value)
     _in_range("one_cycle", "rise", rise, below=1.0, or_at=True)
     peak = rise * steps - 1
+    fall = max(steps - 1 - peak, 0.0)
 
     def schedule(step: int) -> float:
         if step < peak:
             low, done = start, step / peak
         else:
-            low, done = end, 1 - min(1.0, (step - peak) / max(1.0, steps - 1 - peak))
+            low, done = end, 1 - min(1.0, (step - peak) / fall) if fall else float(step <= peak)
         return rate * (low + (1 - low) * 0.5 * (1 - math.cos(math.pi * done)))
 
     return schedule

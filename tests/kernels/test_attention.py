@@ -177,14 +177,14 @@ def test_a_fault_in_blocked_would_be_seen(monkeypatch, fault):
     arrays = [rng.normal(size=(2, 7, 5)) for _ in range(3)]
     original = blocked._backward_block
 
-    def faulty(call, head, block, q, k, k_1, v_1, shifted, d_o, o, log_sums, gradient):
+    def faulty(call, head, block, q, k, k_1, v_1, shifted, found, gradient):
         if fault == "l":
-            log_sums = log_sums + 0.01
+            found = found._replace(log_sums=found.log_sums + 0.01)
         elif fault == "D":
-            o = o * 1.01
+            found = found._replace(mixed=found.mixed * 1.01)
         else:
             call = call._replace(scale=call.scale * 1.01)
-        return original(call, head, block, q, k, k_1, v_1, shifted, d_o, o, log_sums, gradient)
+        return original(call, head, block, q, k, k_1, v_1, shifted, found, gradient)
 
     monkeypatch.setattr(blocked, "_backward_block", faulty)
     setting = Setting((*arrays, None, None), {}, rng.normal(size=(2, 7, 5)))
@@ -275,6 +275,63 @@ def test_scores_far_from_zero(way, size):
     output, backward = kernel.attention(np.ones((1, 1), np.float32), key, value, way=way)
     np.testing.assert_allclose(output, [[1.0, 2.0]], rtol=1e-6)
     assert all(np.isfinite(d).all() for d in backward(np.ones_like(output))[:3])
+
+
+@pytest.mark.parametrize("way", kernel.WAYS)
+def test_large_scores_lose_no_digits(way):
+    """Scores of about 1e4 that float32 can hold exactly: what is left after the top is exact, too."""
+    rng = np.random.default_rng(0)
+    query = (rng.integers(-40, 41, (1, 300, 4)) * 4).astype(np.float32)
+    key = (rng.integers(-40, 41, (1, 300, 4)) * 2).astype(np.float32)
+    value, d_output = (rng.normal(size=(1, 300, 4)).astype(np.float32) for _ in range(2))
+    setting = Setting((query, key, value, None, None), {}, d_output)
+    exact = Setting((*[x.astype(float) for x in (query, key, value)], None, None), {}, d_output.astype(float))
+    found, right = setting.results(kernel.attention, way=way), exact.results(readable)
+    for i in (0, 3):  # output and d_value; the other gradients are differences of larger numbers
+        assert abs(found[i] - right[i]).max() <= 2e-6 * abs(right[i]).max()
+
+
+@pytest.mark.parametrize("way", kernel.WAYS)
+@pytest.mark.parametrize("options", [{}, {"softcap": 2.0}], ids=str)
+def test_what_is_hidden_may_be_large(way, options):
+    """Its products overflow, and ∞ · 0 is NaN."""
+    rng = np.random.default_rng(0)
+    query, key, value, d_output = (rng.normal(size=(9, 4)).astype(np.float32) * 3 for _ in range(4))
+    value[-1] = 1e38
+    options = {**options, "mask": np.arange(9) < 8}
+    output, backward = kernel.attention(query, key, value, **options, way=way)
+    rest, rest_backward = readable(query, key[:8], value[:8], softcap=options.get("softcap"))
+    np.testing.assert_allclose(output, rest, rtol=1e-5, atol=1e-6)
+    d_query, d_key, d_value = backward(d_output)[:3]
+    for found, right in zip((d_query, d_key[:8], d_value[:8]), rest_backward(d_output)[:3], strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-5)
+    assert not d_key[8].any()
+    assert not d_value[8].any()
+
+
+def test_numbers_of_numpy_are_numbers():
+    """They neither wrap around nor widen what they're multiplied with."""
+    query, key = np.zeros((4, 2), np.float32), np.zeros((130, 2), np.float32)
+    seen = ta.attention_weights(query, key, window=(0, np.int8(2)))
+    np.testing.assert_array_equal(seen, ta.attention_weights(query, key, window=(0, 2)))
+    ta.attention_weights(query, key[:2], window=(np.uint8(5), 0))
+    options = {"scale": np.float64(0.5), "softcap": np.float64(2.0), "dropout": np.float16(0.5)}
+    for n in (1, 2, 130):
+        for rng in (0, 1):
+            generator = np.random.default_rng(rng)
+            assert ta.attention(query, key[:n], key[:n], rng=generator, **options).dtype == np.float32
+    assert ta.attention_weights(query, key, scale=np.float64(0.5), softcap=np.float64(2.0)).dtype == np.float32
+
+
+def test_no_keys_have_shapes_and_gradients_all_the_same():
+    sinks = ta.tensor([0.0, 1.0], requires_grad=True)
+    empty, mask = np.ones((2, 0, 3)), np.ones((5, 1, 4, 0), bool)
+    output, weights = ta.attention(np.ones((2, 4, 3)), empty, empty, sinks=sinks, mask=mask, return_weights=True)
+    assert output.shape == (5, 2, 4, 3)
+    assert weights.shape == (5, 2, 4, 0)
+    assert not output.numpy().any()
+    output.sum().backward()
+    np.testing.assert_array_equal(sinks.grad.numpy(), [0.0, 0.0])
 
 
 def test_an_additive_mask_of_large_numbers_is_nothing_special():

@@ -174,7 +174,7 @@ def test_a_block_is_two_layers_beside_a_straight_path(norm, rng):
     block = nn.TransformerBlock(6, 2, 7, activation=ta.relu, norm=norm, rng=rng, **F64)
     x = rng.normal(size=(2, 5, 6))
     h = x + block.attention(block.norm_attention(x), causal=True).numpy()
-    first, _, second = block.mlp.layers
+    first, second = block.mlp.expand, block.mlp.contract
     hidden = np.maximum(block.norm_mlp(h).numpy() @ first.weight.numpy() + first.bias.numpy(), 0.0)
     expected = h + hidden @ second.weight.numpy() + second.bias.numpy()
     output, weights = block(x, causal=True, return_weights=True)
@@ -182,7 +182,15 @@ def test_a_block_is_two_layers_beside_a_straight_path(norm, rng):
     np.testing.assert_array_equal(block(x, causal=True).numpy(), output.numpy())
     assert weights.shape == (2, 2, 5, 5)
     assert not np.triu(weights.numpy(), 1).any()
-    assert nn.TransformerBlock(6, 2, rng=0).mlp.layers[0].weight.shape == (6, 24)
+    assert nn.TransformerBlock(6, 2, rng=0).mlp.expand.weight.shape == (6, 24)
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
+def test_without_biases_there_is_none_anywhere(norm):
+    model = nn.Encoder(2, 6, 2, norm=norm, bias=False, rng=0)
+    assert {name.rpartition(".")[2] for name, _ in model.named_parameters()} == {
+        "weight", "w_query", "w_key", "w_value", "w_output"
+    }  # fmt: skip
 
 
 def test_the_gradients_of_a_whole_block(rng):
@@ -217,7 +225,7 @@ def test_the_gradients_of_a_whole_block(rng):
         (lambda: ta.nn.RMSNorm(0), "RMSNorm: d_model must be 1 or more; got 0"),
         (lambda: ta.nn.MultiHeadAttention(-4, 2), "MultiHeadAttention: d_model must be 1 or more; got -4"),
         (lambda: ta.nn.MultiHeadAttention(4, 0), "MultiHeadAttention: n_heads must be 1 or more; got 0"),
-        (lambda: ta.nn.TransformerBlock(4, 2, 0), "Linear: d_out must be 1 or more; got 0"),
+        (lambda: ta.nn.TransformerBlock(4, 2, 0), "MLP: d_ff must be 1 or more; got 0"),
     ],
 )
 def test_sizes_below_1(make, told):

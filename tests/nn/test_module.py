@@ -101,4 +101,4 @@ def test_repr_shows_the_tree():
     lines = repr(block).splitlines()
     assert lines[0] == "TransformerBlock()"
     assert "  attention: MultiHeadAttention(w_query (6, 6), w_key (6, 6), w_value (6, 6), w_output (6, 6))" in lines
-    assert "    layers.0: Linear(weight (6, 24), bias (24,))" in lines
+    assert "    expand: Linear(weight (6, 24))" in lines

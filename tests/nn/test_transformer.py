@@ -234,6 +234,13 @@ def test_generating_leaves_the_model_as_it_was():
         (lambda: nn.to_torch({"sinks": np.ones(3)}), ValueError, "to_torch: PyTorch's layers have nothing like sinks"),
         (lambda: nn.to_torch({"w_query": np.ones((3, 3))}), ValueError, "to_torch: w_key or w_value is missing"),
         (lambda: nn.to_torch(nn.MultiHeadAttention(8, 4, 2).state_dict()), ValueError, "no heads that share keys"),
+        (lambda: nn.to_torch(nn.MultiHeadAttention(8, 2, d_k=8, d_v=8).state_dict()), ValueError,
+         "whose widths don't add up to d_model; got w_… of query "),
+        (lambda: nn.to_torch(nn.MultiHeadAttention(8, 2, d_v=6).state_dict()), ValueError, "whose widths don't add up"),
+        (lambda: nn.to_torch({"w_key": np.ones((3, 3))}), ValueError, "to_torch: w_query is missing"),
+        (lambda: nn.to_torch(nn.TransformerBlock(8, 2, norm=nn.RMSNorm).state_dict()), ValueError, "norms have a bias"),
+        (lambda: nn.from_torch({f"{name}_proj_weight": np.ones((8, d)) for name, d in (("q", 8), ("k", 5), ("v", 7))}),
+         ValueError, "from_torch: MultiHeadAttention makes keys and values of the same width; got 5 and 7"),
         (lambda: nn.to_torch([]), TypeError, "to_torch: state must be a dict"),
     ],
 )  # fmt: skip

@@ -3,8 +3,8 @@
 A tile is some queries by some keys. Its scores live in a buffer that stays in the processor's cache, and is used again
 for the next tile. The formulas are those of `rules/attention.py`, with powers of 2, which are cheaper than those of e:
 
-    x_ij = s_ij log₂e,   t_i the top of row i,   l_i = t_i + log₂ Σ_j 2^(x_ij − t_i)
-    o_i  = Σ_j 2^(x_ij − t_i) v_j / Σ_j 2^(x_ij − t_i)                                       (attention.3)
+    x_ij = (s_ij − t_i) log₂e,   t_i the top of row i,   l_i = log₂ Σ_j 2^x_ij
+    o_i  = Σ_j 2^x_ij v_j / Σ_j 2^x_ij                                                       (attention.3)
 
 Forward, the sums run over the tiles of a row; where a tile brings a higher top, what was summed so far is scaled down
 (Milakov and Gimelshein 2018, arXiv:1805.02867). Where no score can be far from 0, t_i = 0 does for all, and the top
@@ -13,7 +13,8 @@ section 3.1):
 
     w_ij = 2^(x_ij − l_i),   D_i = Σ_j w_ij d_w_ij = d_o_i · o_i,   d_s_ij = w_ij (d_w_ij − D_i)
 
-Both differences come out of the matrix products themselves: (q_i, −l_i) · (k_j, 1) = x_ij − l_i.
+Both differences come out of the matrix products themselves: (q_i, −l_i) · (k_j, 1) = x_ij − l_i. Where scores are large
+the top is taken off first, and the rest after it, so that no digits are lost.
 
 What a query may not see may be anything that is finite: it's multiplied by 0. Where something isn't, the readable rule
 does the work, some queries at a time.
@@ -55,11 +56,11 @@ EASY, SHIFTED, NOT_FINITE = range(3)
 
 def attention(call: Call, wanted: tuple[bool, ...]) -> Result:
     """The output, and the backward pass, which gives None for gradients of bias and sinks that aren't wanted."""
-    mixed, log_sums = _forward(call)
+    mixed, tops, log_sums = _forward(call)
 
     def backward(d_output: Array) -> Gradients:
         d_mixed = np.broadcast_to(d_output, call.shape).reshape(mixed.shape)
-        return _backward(call, d_mixed, mixed, log_sums, wanted)
+        return _backward(call, Forward(mixed, d_mixed, tops, log_sums), wanted)
 
     return mixed.reshape(call.shape), backward
 
@@ -112,15 +113,16 @@ def _part(call: Call, name: str, head: Head, queries: slice, keys: slice) -> Arr
     return _tile_of(call.of(name, head), queries, keys)
 
 
-def _exponents(call: Call, head: Head, q: Array, k: Array, queries: slice, keys: slice, x: Array, bent: Array) -> None:
-    """x_ij of a tile; of q and k with their columns, x_ij − l_i. A softcap's tanh is left in `bent`."""
+def _scores(
+    call: Call, head: Head, q: Array, k: Array, queries: slice, keys: slice, unit: float, x: Array, bent: Array
+) -> None:
+    """s_ij of a tile, less what the columns of q and k take off, in that unit. A softcap's tanh is left in `bent`."""
     np.matmul(q, k.T, out=x)
     if call.softcap is not None:
         np.tanh(x, out=bent)
-        np.multiply(bent, x.dtype.type(call.softcap * LOG2_E), out=x)
-    if call.bias is not None:
-        bias = _part(call, "bias", head, queries, keys)
-        x += np.multiply(bias, x.dtype.type(LOG2_E), out=scratch("bias", bias.shape, x.dtype))
+        np.multiply(bent, x.dtype.type(call.softcap * unit), out=x)
+    if call.bias is not None:  # where the unit is 1, see `_way`
+        x += _part(call, "bias", head, queries, keys)
 
 
 def _bury(call: Call, head: Head, queries: slice, keys: slice, x: Array) -> None:
@@ -151,9 +153,14 @@ def _kept(call: Call, head: Head, queries: slice, keys: slice) -> Array:
     return kept_of(rows[head][queries], columns[keys], p)
 
 
-def _q_factor(call: Call) -> float:
-    """What q is multiplied by, so that its product with k is x, or with a softcap what tanh is given."""
-    return call.scale * LOG2_E if call.softcap is None else call.scale / call.softcap
+def _unit(shifted: bool) -> float:
+    """What scores are counted in: in powers of 2 at once, unless the top has to be taken off before."""
+    return 1.0 if shifted else LOG2_E
+
+
+def _q_factor(call: Call, unit: float) -> float:
+    """What q is multiplied by, so that its product with k is the score, or with a softcap what tanh is given."""
+    return call.scale * unit if call.softcap is None else call.scale / call.softcap
 
 
 class Extent(NamedTuple):
@@ -188,18 +195,19 @@ def _way(call: Call, head: Head, q: Array, extent: Extent) -> int:
 # ---------------------------------------------------------------------------------------------------- forward
 
 
-def _forward(call: Call) -> tuple[Array, Array]:
-    """o and l, (*lead, n_queries, d_v) and (*lead, n_queries)."""
+def _forward(call: Call) -> tuple[Array, Array, Array]:
+    """o (*lead, n_queries, d_v), and t and l (*lead, n_queries)."""
     n_queries = call.query.shape[-2]
     mixed = np.empty((*call.lead, n_queries, call.value.shape[-1]), call.query.dtype)
-    log_sums = np.empty(mixed.shape[:-1], mixed.dtype)
+    tops, log_sums = (np.empty(mixed.shape[:-1], mixed.dtype) for _ in range(2))
     step = max(QUERIES, math.ceil(n_queries * math.prod(call.lead) / TASKS))
     blocks = reversed(list(_blocks(slice(0, n_queries), step)))  # with causal, the last ones take longest
-    run([partial(_forward_task, call, h, b, mixed[h], log_sums[h]) for b in blocks for h in np.ndindex(call.lead)])
-    return mixed, log_sums
+    found = (mixed, tops, log_sums)
+    run([partial(_forward_task, call, h, b, *[x[h] for x in found]) for b in blocks for h in np.ndindex(call.lead)])
+    return found
 
 
-def _forward_task(call: Call, head: Head, queries: slice, mixed: Array, log_sums: Array) -> None:
+def _forward_task(call: Call, head: Head, queries: slice, mixed: Array, tops: Array, log_sums: Array) -> None:
     q, k, v = call.of("query", head), call.of("key", head), call.of("value", head)
     with np.errstate(all="ignore"):
         extent = _extent(k, v)
@@ -209,30 +217,33 @@ def _forward_task(call: Call, head: Head, queries: slice, mixed: Array, log_sums
                 for few in _blocks(block, max(1, CAREFUL // len(k))):
                     mixed[few], _ = _readably(call, head, few)
             else:
-                _forward_block(call, head, block, q[block], k, v, way == SHIFTED, mixed[block], log_sums[block])
+                found = mixed[block], tops[block], log_sums[block]
+                _forward_block(call, head, block, q[block], k, v, way == SHIFTED, *found)
 
 
 def _forward_block(
-    call: Call, head: Head, block: slice, q: Array, k: Array, v: Array, shifted: bool, mixed: Array, log_sums: Array
-) -> None:
-    n, dtype = len(q), q.dtype
-    q = np.multiply(q, dtype.type(_q_factor(call)), out=scratch("q", q.shape, dtype))
+    call: Call, head: Head, block: slice, q: Array, k: Array, v: Array, shifted: bool,
+    mixed: Array, tops: Array, log_sums: Array,
+) -> None:  # fmt: skip
+    n, dtype, unit = len(q), q.dtype, _unit(shifted)
+    q = np.multiply(q, dtype.type(_q_factor(call, unit)), out=scratch("q", q.shape, dtype))
     mixed[...] = 0
     sums, top = np.zeros(n, dtype), np.full(n, -np.inf if shifted else 0, dtype)
     if call.sinks is not None:  # a first score, which brings no value
-        sink = call.of("sinks", head)[0, 0] * dtype.type(LOG2_E)
-        sums[...], top[...] = (1, sink) if shifted else (np.exp2(sink), 0)
+        sink = call.of("sinks", head)[0, 0]
+        sums[...], top[...] = (1, sink) if shifted else (np.exp(sink), 0)
     for queries, rows, keys in _tiles(call, block):
         shape = (rows.stop - rows.start, keys.stop - keys.start)
         x = scratch("x", shape, dtype)
-        _exponents(call, head, q[rows], k[keys], queries, keys, x, x)
+        _scores(call, head, q[rows], k[keys], queries, keys, unit, x, x)
         if shifted:
             _bury(call, head, queries, keys, x)
             higher = np.maximum(top[rows], x.max(axis=1))
             shift = np.where(higher == -np.inf, 0, higher)
             x -= shift[:, None]
+            x *= dtype.type(LOG2_E)
             _power(x)
-            fade = np.exp2(top[rows] - shift)
+            fade = np.exp(top[rows] - shift)
             sums[rows] *= fade
             mixed[rows] *= fade[:, None]
             top[rows] = higher
@@ -245,7 +256,8 @@ def _forward_block(
         mixed[rows] += np.matmul(x, v[keys], out=scratch("product", (shape[0], v.shape[1]), dtype))
     nothing = sums == 0
     np.divide(mixed, np.where(nothing, 1, sums * dtype.type(kept_share(call)))[:, None], out=mixed)
-    np.copyto(log_sums, np.where(nothing, np.inf, top + np.log2(sums)))
+    np.copyto(tops, np.where(top == -np.inf, 0, top))
+    np.copyto(log_sums, np.where(nothing, np.inf, np.log2(sums)))
 
 
 def _readably(call: Call, head: Head, queries: slice) -> Result:
@@ -268,6 +280,19 @@ def _readably(call: Call, head: Head, queries: slice) -> Result:
 # ---------------------------------------------------------------------------------------------------- backward
 
 
+class Forward(NamedTuple):
+    """What the forward pass found, and the gradient of its output."""
+
+    mixed: Array
+    d_mixed: Array
+    tops: Array
+    log_sums: Array
+
+    def of(self, head: Head, block: slice) -> Forward:
+        """What belongs to some queries of a head."""
+        return Forward(*[x[head][block] for x in self])
+
+
 class Gradient(NamedTuple):
     """Where the gradients are added up: of arrays of the call, and for each query what went to the sink."""
 
@@ -283,7 +308,7 @@ class Gradient(NamedTuple):
         return None if x is None else x[place(x, head)]
 
 
-def _backward(call: Call, d_mixed: Array, mixed: Array, log_sums: Array, wanted: tuple[bool, ...]) -> Gradients:
+def _backward(call: Call, found: Forward, wanted: tuple[bool, ...]) -> Gradients:
     with_bias, with_sinks = call.bias is not None and wanted[3], call.sinks is not None and wanted[4]
     summed = [call.query, call.key, call.value, *([call.bias] if with_bias else [])]
     together = list(_heads_together(call.lead, summed))
@@ -293,14 +318,12 @@ def _backward(call: Call, d_mixed: Array, mixed: Array, log_sums: Array, wanted:
     d_keys, d_values = ([call.room(i, np.zeros) for _ in range(n_parts)] for i in (1, 2))
     is_shared = with_bias and call.bias.shape[-2] == 1
     d_biases = [call.room(3, np.zeros) for _ in range(n_parts if is_shared else 1)] if with_bias else [(None, None)]
-    to_sinks = np.zeros(log_sums.shape, log_sums.dtype) if with_sinks else None
+    to_sinks = np.zeros_like(found.log_sums) if with_sinks else None
     tasks = []
     for i, queries in reversed(list(enumerate(_blocks(slice(0, n_queries), math.ceil(n_queries / n_parts))))):
         of_bias = d_biases[i if is_shared else 0][1]
         gradient = Gradient(of_query, d_keys[i][1], d_values[i][1], of_bias, to_sinks)
-        tasks += [
-            partial(_backward_task, call, heads, queries, d_mixed, mixed, log_sums, gradient) for heads in together
-        ]
+        tasks += [partial(_backward_task, call, heads, queries, found, gradient) for heads in together]
     run(tasks)
     d_sinks = None
     if to_sinks is not None:
@@ -331,9 +354,7 @@ def _n_parts(call: Call, n_tasks: int) -> int:
     return n
 
 
-def _backward_task(
-    call: Call, heads: list[Head], queries: slice, d_mixed: Array, mixed: Array, log_sums: Array, gradient: Gradient
-) -> None:
+def _backward_task(call: Call, heads: list[Head], queries: slice, found: Forward, gradient: Gradient) -> None:
     with np.errstate(all="ignore"):
         for head in heads:
             q, k, v = call.of("query", head), call.of("key", head), call.of("value", head)
@@ -342,45 +363,56 @@ def _backward_task(
             k_1 = k if plain else _with_column("key, 1", k, 1)
             v_1 = v if call.dropped is not None else _with_column("value, 1", v, 1)
             for block in _blocks(queries, QUERIES):
-                d_o = d_mixed[head][block]
                 way = _way(call, head, q[block], extent)
-                if way == NOT_FINITE or not np.isfinite(d_o.sum()):
+                if way == NOT_FINITE or not _stays_finite(found.d_mixed[head][block], extent):
                     for few in _blocks(block, max(1, CAREFUL // len(k))):
-                        _backward_readably(call, head, few, d_mixed[head][few], gradient)
+                        _backward_readably(call, head, few, found.d_mixed[head][few], gradient)
                 else:
+                    shifted = way == SHIFTED
                     _backward_block(
-                        call, head, block, q[block], k, k_1, v_1, way == SHIFTED,
-                        d_o, mixed[head][block], log_sums[head][block], gradient,
-                    )  # fmt: skip
+                        call, head, block, q[block], k, k_1, v_1, shifted, found.of(head, block), gradient
+                    )
+
+
+def _stays_finite(d_o: Array, extent: Extent) -> bool:
+    """Whether no d_o_i · v_j can overflow, not even one that a weight of 0 is to hide."""
+    reach = max(float(d_o.max(initial=0)), -float(d_o.min(initial=0))) * extent.value * d_o.shape[1]
+    return bool(reach < 1e-3 * float(np.finfo(d_o.dtype).max))
 
 
 def _backward_block(
     call: Call, head: Head, block: slice, q: Array, k: Array, k_1: Array, v_1: Array, shifted: bool,
-    d_o: Array, o: Array, log_sums: Array, gradient: Gradient,
+    found: Forward, gradient: Gradient,
 ) -> None:  # fmt: skip
-    dtype, scale = q.dtype, q.dtype.type(call.scale)
+    dtype, scale, unit = q.dtype, q.dtype.type(call.scale), _unit(shifted)
+    o, d_o, tops, log_sums = found
     d_k, d_v = gradient.of("key", head), gradient.of("value", head)
     mean = np.einsum("ij,ij->i", d_o, o)  # D_i
     if call.softcap is None:
-        q_1 = _with_column("query, −l", q, -log_sums, _q_factor(call))
+        q_1 = _with_column("query, −l", q, -tops if shifted else -log_sums, _q_factor(call, unit))
     else:
-        q_1 = np.multiply(q, dtype.type(_q_factor(call)), out=scratch("query, −l", q.shape, dtype))
+        q_1 = np.multiply(q, dtype.type(_q_factor(call, unit)), out=scratch("query, −l", q.shape, dtype))
     q = np.multiply(q, scale, out=scratch("q", q.shape, dtype))
     if call.dropped is None:
         d_o_1 = _with_column("d_o, −D", d_o, -mean)
     else:
         d_o_1 = d_o = np.multiply(d_o, dtype.type(1 / kept_share(call)), out=scratch("d_o, −D", d_o.shape, dtype))
     if gradient.to_sinks is not None:
-        sink = call.of("sinks", head)[0, 0] * dtype.type(LOG2_E)
-        gradient.to_sinks[head][block] = np.exp2(np.where(log_sums == np.inf, -np.inf, sink - log_sums)) * mean
+        sink = call.of("sinks", head)[0, 0]
+        share = np.exp2((sink - tops) * dtype.type(LOG2_E) - log_sums)
+        gradient.to_sinks[head][block] = share * mean
     d_q = scratch("d_q", q.shape, dtype)
     d_q[...] = 0
     for queries, rows, keys in _tiles(call, block):
         shape = (rows.stop - rows.start, keys.stop - keys.start)
         w, d_s = scratch("x", shape, dtype), scratch("d_s", shape, dtype)
         bent = scratch("bent", shape, dtype) if call.softcap is not None else w
-        _exponents(call, head, q_1[rows], k_1[keys], queries, keys, w, bent)
-        if call.softcap is not None:
+        _scores(call, head, q_1[rows], k_1[keys], queries, keys, unit, w, bent)
+        if shifted:
+            if call.softcap is not None:
+                w -= tops[rows, None]
+            w *= dtype.type(LOG2_E)
+        if shifted or call.softcap is not None:
             w -= log_sums[rows, None]
         if shifted:
             _bury(call, head, queries, keys, w)

@@ -7,10 +7,11 @@ from tinyattn.nn.models import GPT, ViT
 from tinyattn.nn.module import Module
 from tinyattn.nn.normalization import LayerNorm, RMSNorm
 from tinyattn.nn.torch_names import from_torch, to_torch
-from tinyattn.nn.transformer import Decoder, Encoder, Sequential, TransformerBlock
+from tinyattn.nn.transformer import MLP, Decoder, Encoder, Sequential, TransformerBlock
 
 __all__ = [
     "GPT",
+    "MLP",
     "Decoder",
     "Dropout",
     "Embedding",

@@ -155,9 +155,10 @@ class MultiHeadAttention(Module):
         Without `key`, the queries attend to each other; `value` is `key` unless given.
 
         - `mask`: True = may attend, (n_queries, n_keys), with or without the leading axes of the query, and the same
-          for all heads; or it has their axis, too, before the last two. (In PyTorch's MultiheadAttention True = may
-          not.)
-        - `bias`: added to the scores, (..., n_heads, n_queries, n_keys) or what broadcasts to it.
+          for all heads; or it has their axis, too, before the last two. Keys that are only there to fill up a batch
+          are hidden by `mask=real[:, None, :]`, real (batch, n_keys). (In PyTorch's MultiheadAttention True = may not.)
+        - `bias`: added to the scores, (..., n_heads, n_queries, n_keys) or what broadcasts to it: unlike a mask, each
+          head has its own. One for each sequence and all heads alike is `bias[:, None]`.
         - `cache`: keys and values of before come before these, positions go on from there, and these are kept.
         - `head_weights`: (n_heads,), what each head's output is multiplied by. Its gradient at ones tells how much a
           head matters: Michel, Levy and Neubig 2019, arXiv:1905.10650, section 4.1.

@@ -37,6 +37,43 @@ class Sequential(Module):
         return x
 
 
+class MLP(Module):
+    """Two linear layers with a bend between them, for each position alone.
+
+    y = φ(x W₁ + b₁) W₂ + b₂                                         (mlp.1)
+
+    x (..., d_model), output the same; `expand` has W₁ (d_model, d_ff), `contract` W₂. `d_ff` is 4 d_model unless given.
+    Vaswani et al. 2017, arXiv:1706.03762, eq. 2.
+
+    >>> MLP(6, rng=0)(np.zeros((5, 6))).shape
+    (5, 6)
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_ff: int | None = None,
+        *,
+        activation: Callable[..., Tensor] = gelu,
+        bias: bool = True,
+        rng: Seed = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        """`activation` is φ, a function of one Tensor."""
+        check_layer("MLP", "activation", activation)
+        check_sizes("MLP", d_model=d_model)
+        d_ff = 4 * d_model if d_ff is None else d_ff
+        check_sizes("MLP", d_ff=d_ff)
+        rng = generator("MLP", rng)
+        self.activation = activation
+        self.expand = Linear(d_model, d_ff, bias=bias, rng=rng, dtype=dtype)
+        self.contract = Linear(d_ff, d_model, bias=bias, rng=rng, dtype=dtype)
+
+    def forward(self, x: Any) -> Any:
+        """X (..., d_model) → (..., d_model)."""
+        return self.contract(self.activation(self.expand(x)))
+
+
 class TransformerBlock(Module):
     """Attention, then a two-layer network for each position, each beside a path that goes straight through.
 
@@ -61,6 +98,7 @@ class TransformerBlock(Module):
         norm: Callable[..., Module] = LayerNorm,
         norm_first: bool = True,
         cross: bool = False,
+        bias: bool = True,
         dropout: float = 0.0,
         rng: Seed = None,
         dtype: Any = np.float32,
@@ -69,28 +107,27 @@ class TransformerBlock(Module):
         """`norm` is the class of the norms, `LayerNorm` or `RMSNorm`.
 
         - `cross`: between the two, attention to a `source`, as in a decoder: h = x + cross(norm(x), source).
-        - `dropout`: how likely weights, and numbers of what is added to the path, are dropped in training.
-        - other options go to `MultiHeadAttention`: `n_kv_heads`, `bias`, `qk_norm`, `rope`, `window` and so on.
+        - `bias`: False leaves out all biases, those of attention, of the two layers and of the norms.
+        - `dropout`: how likely weights, and numbers of what is added to the path, are dropped in training. (PyTorch
+          drops numbers between the two layers, too.)
+        - other options go to `MultiHeadAttention`: `n_kv_heads`, `qk_norm`, `rope`, `window` and so on.
         """
         name = type(self).__name__
-        check_layer(name, "activation", activation)
         check_layer(name, "norm", norm)
         check_flag(name, "norm_first", norm_first)
         check_flag(name, "cross", cross)
+        check_flag(name, "bias", bias)
         check_number(name, "dropout", dropout, 0, 1)
         rng = generator(name, rng)
-        d_ff = 4 * d_model if d_ff is None else d_ff
         self.norm_first = norm_first
-        shared: dict[str, Any] = {"dropout": dropout, "rng": rng, "dtype": dtype}
-        self.norm_attention = norm(d_model, dtype=dtype)
+        shared: dict[str, Any] = {"dropout": dropout, "bias": bias, "rng": rng, "dtype": dtype}
+        self.norm_attention = _norm(norm, d_model, bias, dtype)
         self.attention = MultiHeadAttention(d_model, n_heads, **shared, **attention)
-        self.norm_cross = norm(d_model, dtype=dtype) if cross else None
+        self.norm_cross = _norm(norm, d_model, bias, dtype) if cross else None
         without_positions = {option: value for option, value in attention.items() if option not in ("rope", "window")}
         self.cross = MultiHeadAttention(d_model, n_heads, **shared, **without_positions) if cross else None
-        self.norm_mlp = norm(d_model, dtype=dtype)
-        self.mlp = Sequential(
-            Linear(d_model, d_ff, rng=rng, dtype=dtype), activation, Linear(d_ff, d_model, rng=rng, dtype=dtype)
-        )
+        self.norm_mlp = _norm(norm, d_model, bias, dtype)
+        self.mlp = MLP(d_model, d_ff, activation=activation, bias=bias, rng=rng, dtype=dtype)
         self.drop = Dropout(dropout, rng=rng)
 
     def forward(
@@ -140,6 +177,11 @@ class TransformerBlock(Module):
         return norm(x + self.drop(layer(x)))
 
 
+def _norm(norm: Callable[..., Module], d_model: int, bias: bool, dtype: Any) -> Module:
+    """A norm of that class, without a bias if there is to be none."""
+    return norm(d_model, dtype=dtype) if bias or norm is not LayerNorm else norm(d_model, bias=False, dtype=dtype)
+
+
 class Encoder(Module):
     """Blocks, one after the other: each position becomes what it means among the others.
 
@@ -161,18 +203,19 @@ class Encoder(Module):
         *,
         norm: Callable[..., Module] = LayerNorm,
         norm_first: bool = True,
+        bias: bool = True,
         rng: Seed = None,
         dtype: Any = np.float32,
         **options: Any,
     ) -> None:
-        """Other options go to each `TransformerBlock`."""
+        """Other options go to each `TransformerBlock`; without `bias`, there is none anywhere."""
         check_sizes(type(self).__name__, n_layers=n_layers)
         rng = generator(type(self).__name__, rng)
-        shared: dict[str, Any] = {"norm": norm, "norm_first": norm_first, "rng": rng, "dtype": dtype}
+        shared: dict[str, Any] = {"norm": norm, "norm_first": norm_first, "bias": bias, "rng": rng, "dtype": dtype}
         self.blocks = [
             TransformerBlock(d_model, n_heads, d_ff, cross=self.crosses, **shared, **options) for _ in range(n_layers)
         ]
-        self.norm = norm(d_model, dtype=dtype) if norm_first else None
+        self.norm = _norm(norm, d_model, bias, dtype) if norm_first else None
 
     def forward(
         self,

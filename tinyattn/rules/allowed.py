@@ -31,7 +31,7 @@ def _both(mask: Array, also: Array) -> Array:
 
 def band(n_queries: int, n_keys: int, causal: bool, window: Window) -> tuple[float, float]:
     """Query i may attend to the keys from i + first to i + last: the last query lines up with the last key."""
-    left, right = (None, None) if window is None else window
+    left, right = (None, None) if window is None else (None if n is None else int(n) for n in window)
     right = 0 if causal else right
     shift = n_keys - n_queries
     return -math.inf if left is None else shift - left, math.inf if right is None else shift + right

@@ -156,7 +156,7 @@ def check_scale(name: str, scale: float | None, d_k: int) -> float:
     if scale is None:
         return 1 / math.sqrt(max(d_k, 1))
     check_number(name, "scale", scale)
-    return scale
+    return float(scale)  # a number of NumPy's would widen what it's multiplied with
 
 
 def check_softcap(name: str, softcap: float | None) -> None:
@@ -190,6 +190,7 @@ def _capped(name: str, dots: Array, softcap: float | None) -> tuple[Array, Any]:
     if softcap is None:
         return dots, lambda d_scores: d_scores
     check_softcap(name, softcap)
+    softcap = float(softcap)
     bent = np.tanh(dots / softcap)
     # ∂c/∂x = 1 − tanh²(x / C)                                       (attention.11)
     return bent * softcap, lambda d_scores: d_scores * (1 - bent * bent)
@@ -205,10 +206,8 @@ def _drop(weights: Array, dropped: Draw | None) -> tuple[Array, Any]:
 
 def _softmax(scores: Array, allowed: Array, sinks: Array) -> tuple[Array, Array]:
     """(attention.2): a softmax over the allowed keys and the sink, zeros where there are none; and the sink's share."""
-    if scores.shape[-1] == 0:
-        return scores, 1.0
     visible = scores if allowed is None else np.where(allowed, scores, -np.inf)
-    top = np.max(visible, axis=-1, keepdims=True)
+    top = np.max(visible, axis=-1, keepdims=True) if visible.shape[-1] else total(visible, axis=-1)
     if sinks is not None:
         sinks = sinks[..., None, None]
         top = np.maximum(top, sinks)

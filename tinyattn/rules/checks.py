@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ def check_number(name: str, option: str, x: Any, low: float = -math.inf, high: f
     """Raise `TypeError` unless x is one real number, `ValueError` unless it lies in low … high, as NaN never does."""
     if not isinstance(x, float | int | np.floating | np.integer) and not (np.ndim(x) == 0 and _kind(x) in "fiu"):
         raise TypeError(f"{name}: {option} must be a number; got {x!r}")
+    if isinstance(x, int) and abs(x) > sys.float_info.max:
+        raise ValueError(f"{name}: {option} must fit into a float; got a whole number of {x.bit_length()} bits")
     if (low > -math.inf or high < math.inf) and not low <= x <= high:
         where = f"be {low:g} or more" if high == math.inf else f"lie in {low:g} … {high:g}"
         raise ValueError(f"{name}: {option} must {where}; got {x}")

@@ -27,7 +27,7 @@ def dropout(x: Array, keep: Array, *, p: float) -> Result:
     >>> dropout(np.array([1.0, 2.0]), np.array([True, False]), p=0.5)[0]
     array([2., 0.])
     """
-    scale = 1 / (1 - p) if p < 1 else 1.0  # for p = 1 there is nothing to scale
+    scale = 1 / (1 - float(p)) if p < 1 else 1.0  # for p = 1 there is nothing to scale
 
     def backward(d_output: Array) -> Gradients:
         return np.where(keep, d_output * scale, 0.0), None

@@ -47,8 +47,8 @@ def rms_norm(x: Array, weight: Array = None, *, eps: float = 1e-5) -> Result:
     r² = (1/d) Σ_i x_i² + ε,   n_i = x_i / r,   y_i = γ_i n_i        (rms_norm.1)
     ∂n_i/∂x_j = (δ_ij − n_i n_j / d) / r                             (rms_norm.2)
 
-    x (..., d), weight γ (d,). Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4, where there is no ε.
-    Raises `ValueError` for shapes that don't fit, and ε below 0.
+    x (..., d), weight γ (d,). Zhang and Sennrich 2019, arXiv:1910.07467, eq. 4, where there is no ε. (PyTorch's is the
+    dtype's own, 1.2e-7 for float32, unless it's given.) Raises `ValueError` for shapes that don't fit, and ε below 0.
 
     >>> rms_norm(np.array([3.0, -3.0]), eps=0.0)[0]
     array([ 1., -1.])
