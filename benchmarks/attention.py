@@ -231,7 +231,7 @@ def calls(subjects: Sequence[Subject], case: Case, mode: str) -> dict[str, tuple
         numbers = [np.asarray(x) for x in (call() if both else [call()])]
         right = right or numbers
         for what, x, y in zip(("output", "d_query", "d_key", "d_value"), numbers, right, strict=False):
-            off = float(np.max(abs(x - y)) / np.max(abs(y)))
+            off = float(np.max(abs(x - y)) / (np.max(abs(y)) or 1.0))
             if not off <= CLOSE:
                 raise BenchmarkError(
                     f"{name}: the {what} of {case}, {mode}, is off by {off:.1e} from {TinyAttn.name}'s"
@@ -290,7 +290,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = []
     for case in cases:
         for mode in MODES:
-            rows.append(measure(here, case, mode, options.rounds))
+            try:
+                rows.append(measure(here, case, mode, options.rounds))
+            except (MemoryError, ValueError) as error:
+                raise BenchmarkError(f"{case} is too large for this machine: {error}") from None
             if sys.stderr.isatty():
                 print(f"\r{len(rows)} of {len(cases) * len(MODES)}", end="\r", file=sys.stderr, flush=True)
     if options.json:

@@ -764,7 +764,7 @@ OBJECTS_OF_OURS = [
     (lambda: block(np.ones((5, 7))), ValueError, r"^linear: .*; got x \(5, 7\) and weight \(6, 6\)"),
     (lambda: block(np.ones((5, 6)), mask="text"), TypeError, "^MultiHeadAttention: mask needs numbers; got str"),
     (lambda: block(np.ones((5, 6)), mask=np.eye(5)), TypeError, "^attention: mask must be boolean"),
-    (lambda: nn.TransformerBlock(6, 2, activation=3), TypeError, "^TransformerBlock: activation must be a layer or a"),
+    (lambda: nn.TransformerBlock(6, 2, activation=3), TypeError, "^MLP: activation must be a layer or a function"),
     (lambda: nn.TransformerBlock(6, 2, norm=3), TypeError, "^TransformerBlock: norm must be a layer or a function"),
     (lambda: nn.MLP(6, activation="wavy"), TypeError, "^MLP: activation must be a layer or a function; got str"),
     (lambda: nn.Sequential(ta.relu, "relu"), TypeError, r"^Sequential: layers\[1\] must be a layer .*; got str"),

@@ -17,7 +17,7 @@ import numpy as np
 from tinyattn.engine import Kernel, lift
 from tinyattn.kernels.attention import Choice, choice
 from tinyattn.kernels.attention import attention as attention_kernel
-from tinyattn.nodes import numbers
+from tinyattn.nodes import as_array, numbers
 from tinyattn.rules import (
     activations,
     elementwise,
@@ -254,7 +254,7 @@ def attention(
     check_flag("attention", "return_weights", return_weights)
     check_number("attention", "dropout", dropout, 0, 1)
     dropout = float(dropout)
-    mask = mask if mask is None or isinstance(mask, Tensor) else numbers(mask, "attention: mask")
+    mask = mask if mask is None or isinstance(mask, Tensor) else as_array(mask, "attention: mask")
     options: dict[str, Any] = {} if causal is False else {"causal": causal}
     for name, option in (("mask", mask), ("window", window), ("scale", scale), ("softcap", softcap)):
         if option is not None:

@@ -110,3 +110,14 @@ def test_a_mistake_is_told_in_one_line(arguments):
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_one_position_has_gradients_of_zeros():
+    row = measure([TinyAttn(), Readable()], (1, 1, 1, 1), MODES[1], 1)
+    assert row["milliseconds"]["tinyattn"] > 0
+
+
+def test_a_case_too_large_for_the_machine(capsys, monkeypatch):
+    monkeypatch.setenv(attention.WAS, "")
+    with pytest.raises(BenchmarkError, match=r"^\(1000000, .* is too large for this machine"):
+        attention.main(["--case", "1000000,1000000,1000000,1000000", "--as-set"])

@@ -133,7 +133,7 @@ def test_gradients_go_through_a_cache(rng):
 def test_a_cache_of_another_batch(rng):
     layer, cache = made(rng, {}), nn.KeyValueCache()
     layer(rng.normal(size=(2, 1, 8)), cache=cache)
-    with pytest.raises(ValueError, match=r"^KeyValueCache: it keeps keys of shape \(2, 4, 1, 2\), .*: a new batch"):
+    with pytest.raises(ValueError, match=r"^KeyValueCache: it keeps float64 \(2, 4, 1, 2\), .*: another batch"):
         layer(rng.normal(size=(3, 1, 8)), cache=cache)
 
 
@@ -288,3 +288,35 @@ def test_beside_pytorch(rng):
         (grads["w_output"].T, theirs.out_proj.weight), (grads["b_output"], theirs.out_proj.bias),
     ):  # fmt: skip
         np.testing.assert_allclose(ours, mine.grad.numpy(), rtol=1e-9, atol=1e-11)
+
+
+def test_rotary_positions_follow_the_causal_order(rng):
+    """The last query stands at the last key, in its position, too."""
+    layer = nn.MultiHeadAttention(8, 2, rope=True, rng=0, **F64)
+    x = rng.normal(size=(5, 8))
+    np.testing.assert_allclose(layer(x[-2:], x, causal=True).numpy(), layer(x, causal=True).numpy()[-2:], rtol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "told"),
+    [
+        (lambda layer, x: layer(x, cache=5), TypeError, "^MultiHeadAttention: needs a list of KeyValueCaches.* got"),
+        (lambda layer, x: layer.prune_heads(0), TypeError, r"^prune_heads: heads are a list .* got 0\. Are \[ \]"),
+        (lambda layer, x: nn.KeyValueCache().extend(x, x[:2]), ValueError, "^KeyValueCache: each key needs a value"),
+    ],
+)
+def test_what_is_no_cache_and_no_list(call, kind, told, rng):
+    with pytest.raises(kind, match=told):
+        call(nn.MultiHeadAttention(8, 2, rng=0, **F64), ta.tensor(rng.normal(size=(3, 8))))
+
+
+@pytest.mark.parametrize("options", [{"mask": np.ones((9, 9), bool)}, {"head_weights": np.ones(3)}], ids=str)
+def test_a_failed_call_leaves_the_cache_as_it_was(options, rng):
+    layer, x = nn.MultiHeadAttention(8, 2, rng=0, **F64), rng.normal(size=(2, 4, 8))
+    cache = nn.KeyValueCache()
+    layer(x[:, :3], causal=True, cache=cache)
+    with pytest.raises(ValueError, match=r"attention|head_weights"):
+        layer(x[:, 3:], causal=True, cache=cache, **options)
+    assert cache.length == 3
+    expected = layer(x, causal=True).numpy()[:, 3:]
+    np.testing.assert_allclose(layer(x[:, 3:], causal=True, cache=cache).numpy(), expected, rtol=1e-11)

@@ -201,9 +201,36 @@ def test_generating_draws_from_the_softmax():
     assert set(model.generate(np.full((500, 1), 4), 1, top_k=3, rng=0)[:, 1]) == set(best)
 
 
+def test_of_equals_the_first_are_likeliest():
+    model = gpt()
+    model.words.weight.data[...] = 0
+    assert set(model.generate([1], 12, top_k=1, rng=0)[1:]) == {0}
+    assert set(model.generate(np.full((200, 1), 1, np.uint64), 1, top_k=3, rng=0)[:, 1]) == {0, 1, 2}
+
+
+def test_a_failed_step_leaves_the_caches_as_they_were(rng):
+    model, ids = gpt(), [[1, 2, 3]]
+    caches = model.caches()
+    model(ids, caches=caches)
+    last = model.blocks.blocks[1].attention
+    last.w_output, kept = ta.tensor(np.ones((3, 3))), last.w_output
+    with pytest.raises(ValueError, match="linear"):
+        model([[4]], caches=caches)
+    last.w_output = kept
+    assert [cache.length for cache in caches] == [3, 3]
+    expected = model([[1, 2, 3, 4]]).numpy()[:, -1:]
+    np.testing.assert_allclose(model([[4]], caches=caches).numpy(), expected, rtol=1e-11)
+    with pytest.raises(ValueError, match=r"^GPT: all caches must keep equally much; they keep \[0, 4\]"):
+        model([[5]], caches=[nn.KeyValueCache(), caches[1]])
+
+
 def test_generating_leaves_the_model_as_it_was():
     model = gpt(dropout=0.5)
     assert model.training
+    model.blocks.blocks[0].eval()
+    model.generate([1], 2, rng=0)
+    assert not model.blocks.blocks[0].training
+    model.train()
     np.testing.assert_array_equal(model.generate([1, 2], 5, rng=0), model.generate([1, 2], 5, rng=0))
     assert all(module.training for module in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -223,6 +250,17 @@ def test_generating_leaves_the_model_as_it_was():
         (lambda: gpt().generate([], 4), ValueError, "generate: ids must be .* one id at least"),
         (lambda: gpt().generate([1], -1), ValueError, "generate: n must be 1 or more; got -1"),
         (lambda: gpt().generate([1], 2, temperature=-1.0), ValueError, "generate: temperature must be 0 or more"),
+        (lambda: gpt().generate([1], 2, temperature=np.inf), ValueError, "generate: temperature must be finite"),
+        (lambda: gpt().generate([1.0], 0), TypeError, "embedding: ids must be integers; got float64"),
+        (lambda: gpt().generate([200], 0), ValueError, r"embedding: ids must lie in 0 … 10; got 200"),
+        (lambda: gpt()([1], caches=5), TypeError, "GPT: needs a list of KeyValueCaches, one for each block; got 5"),
+        (lambda: gpt()([1], caches=[nn.KeyValueCache()] * 3), ValueError, "GPT: needs a cache for each of 2 blocks"),
+        (lambda: nn.Encoder(1, 8, 2, cross=True), TypeError, "Encoder: takes no 'cross'"),
+        (lambda: nn.TransformerBlock(8, 2)(np.ones((3, 8)), source_mask=[True]), ValueError, "source_mask needs a blo"),
+        (lambda: nn.ViT((8, 8, 3), 4, n_channels=3, n_classes=2, d_model=8, n_layers=1, n_heads=2), ValueError,
+         r"ViT: image_size must be \(height, width\)"),
+        (lambda: nn.from_torch({1: np.ones(3)}), TypeError, "from_torch: state must be a dict of arrays, by name; got"),
+        (lambda: nn.from_torch({"in_proj_weight": np.ones(())}), ValueError, "must hold three blocks of rows"),
         (lambda: gpt().generate([1], 2, top_k=0), ValueError, "generate: top_k must be 1 or more; got 0"),
         (lambda: nn.ViT(9, 4, n_channels=3, n_classes=2, d_model=8, n_layers=1, n_heads=2), ValueError,
          "ViT: patches of 4 must fill the picture; got 9 × 9"),
@@ -273,6 +311,10 @@ def test_vit_reads_patches_in_rows(rng):
     assert [w.shape for w in weights] == [(4, 2, 7, 7)] * 2
     np.testing.assert_allclose(model(images[0]).numpy(), output.numpy()[0], rtol=1e-11)
     gradients_agree(model, model, images)
+
+
+def test_vit_of_no_pictures():
+    assert vit()(np.zeros((0, 2, 6, 9))).shape == (0, 5)
 
 
 def test_vit_learns_to_tell_pictures_apart(rng):

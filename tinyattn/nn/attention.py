@@ -2,7 +2,8 @@
 
 from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -42,16 +43,42 @@ class KeyValueCache:
 
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """All keys (..., n_heads, n, d_k) and values (..., n_heads, n, d_v) so far, with these as the last ones."""
+        if key.shape[:-1] != value.shape[:-1]:
+            raise ValueError(f"KeyValueCache: each key needs a value; got keys {key.shape} and values {value.shape}")
         if self.key is not None and self.value is not None:
-            if self.key.shape[:-2] != key.shape[:-2]:
-                raise ValueError(
-                    f"KeyValueCache: it keeps keys of shape {self.key.shape}, and can't go on with {key.shape}:"
-                    " a new batch needs a new cache"
-                )
+            for kept, new in ((self.key, key), (self.value, value)):
+                if kept.shape[:-2] != new.shape[:-2] or kept.shape[-1] != new.shape[-1] or kept.dtype != new.dtype:
+                    raise ValueError(
+                        f"KeyValueCache: it keeps {kept.dtype} {kept.shape}, and can't go on with {new.dtype}"
+                        f" {new.shape}: another batch, and another layer, needs a new cache"
+                    )
             key = concatenate([self.key, key], axis=-2)
             value = concatenate([self.value, value], axis=-2)
         self.key, self.value = key, value
         return key, value
+
+
+@contextmanager
+def all_or_none(caches: Sequence[KeyValueCache]) -> Iterator[None]:
+    """After an error inside, the caches keep what they kept before."""
+    kept = [(cache.key, cache.value) for cache in caches]
+    try:
+        yield
+    except BaseException:
+        for cache, (key, value) in zip(caches, kept, strict=True):
+            cache.key, cache.value = key, value
+        raise
+
+
+def check_caches(name: str, caches: Any, n: int) -> None:
+    """Raise `TypeError` or `ValueError` unless there are n caches that keep equally much."""
+    if not isinstance(caches, list | tuple) or any(not isinstance(cache, KeyValueCache) for cache in caches):
+        raise TypeError(f"{name}: needs a list of KeyValueCaches, one for each block; got {caches!r:.60}")
+    if len(caches) != n:
+        raise ValueError(f"{name}: needs a cache for each of {n} blocks; got {len(caches)}. Its caches() makes them")
+    lengths = [cache.length for cache in caches]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"{name}: all caches must keep equally much; they keep {lengths}")
 
 
 class MultiHeadAttention(Module):
@@ -159,11 +186,29 @@ class MultiHeadAttention(Module):
           are hidden by `mask=real[:, None, :]`, real (batch, n_keys). (In PyTorch's MultiheadAttention True = may not.)
         - `bias`: added to the scores, (..., n_heads, n_queries, n_keys) or what broadcasts to it: unlike a mask, each
           head has its own. One for each sequence and all heads alike is `bias[:, None]`.
+        - `causal`: hides later keys. The last query lines up with the last key, with `rope` also in its position.
         - `cache`: keys and values of before come before these, positions go on from there, and these are kept.
         - `head_weights`: (n_heads,), what each head's output is multiplied by. Its gradient at ones tells how much a
           head matters: Michel, Levy and Neubig 2019, arXiv:1905.10650, section 4.1.
         - `return_weights`: the result is (output, weights), the weights (..., n_heads, n_queries, n_keys).
         """
+        if cache is not None:
+            check_caches("MultiHeadAttention", [cache], 1)
+        with all_or_none([] if cache is None else [cache]):
+            return self._attend(query, key, value, mask, bias, causal, cache, head_weights, return_weights)
+
+    def _attend(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        mask: Any,
+        bias: Any,
+        causal: bool,
+        cache: KeyValueCache | None,
+        head_weights: Any,
+        return_weights: bool,
+    ) -> Any:
         key = query if key is None else key
         value = key if value is None else value
         queries = self._split(linear(query, self.w_query, self.b_query), self.n_heads)
@@ -173,7 +218,8 @@ class MultiHeadAttention(Module):
             queries, keys = self.norm_query(queries), self.norm_key(keys)
         if self.rope_base is not None:
             start = 0 if cache is None else cache.length
-            queries, keys = (_turned(x, start, self.rope_base) for x in (queries, keys))
+            later = keys.shape[-2] - queries.shape[-2] if causal else 0  # then the last query is at the last key
+            queries, keys = _turned(queries, start + later, self.rope_base), _turned(keys, start, self.rope_base)
         if cache is not None:
             keys, values = cache.extend(keys, values)
         dropout = self.dropout if self.training else 0.0
@@ -210,6 +256,8 @@ class MultiHeadAttention(Module):
         >>> layer.n_heads, layer.w_query.shape
         (2, (6, 4))
         """
+        if not isinstance(heads, Iterable):
+            raise TypeError(f"prune_heads: heads are a list of whole numbers; got {heads!r}. Are [ ] missing?")
         gone = {self._head(h) for h in heads}
         stay = [h for h in range(self.n_heads) if h not in gone]
         share = self.n_heads // self.n_kv_heads

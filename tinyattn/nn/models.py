@@ -2,13 +2,14 @@
 
 from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
 
+import math
 from typing import Any
 
 import numpy as np
 
 from tinyattn.engine import no_grad
-from tinyattn.functions import broadcast_to, concatenate, linear, matmul
-from tinyattn.nn.attention import KeyValueCache
+from tinyattn.functions import broadcast_to, concatenate, embedding, linear, matmul
+from tinyattn.nn.attention import KeyValueCache, check_caches
 from tinyattn.nn.dropout import Dropout
 from tinyattn.nn.initial import Seed, check_sizes, generator, normal
 from tinyattn.nn.linear import Embedding, Linear
@@ -77,6 +78,8 @@ class GPT(Module):
         ids = ids if isinstance(ids, Tensor) else numbers(ids, "GPT: ids")
         if ids.ndim < 1:
             raise ValueError(f"GPT: ids must be (..., length); got shape {ids.shape}")
+        if caches is not None:
+            check_caches("GPT", caches, len(self.blocks.blocks))
         start = caches[0].length if caches else 0
         stop = start + ids.shape[-1]
         if stop > self.max_length:
@@ -101,24 +104,32 @@ class GPT(Module):
         """These ids (..., length), and n more, each drawn from what the model expects next: (..., length + n).
 
         Scores are divided by `temperature`: below 1 the likely becomes likelier, and 0 takes the likeliest. `top_k`
-        draws from the k likeliest alone. Keys and values are kept, so that each step computes one position. Nothing is
-        dropped, and nothing is recorded. Raises `ValueError` where the model has no positions for so many.
+        draws from the k likeliest alone, of equals the first. Keys and values are kept, so that each step computes one
+        position. Nothing is dropped, and nothing is recorded. Raises `TypeError` for ids that aren't integers,
+        `ValueError` for those that aren't in the vocabulary, and where the model has no positions for so many.
 
         >>> model = GPT(vocab_size=11, max_length=8, d_model=6, n_layers=1, n_heads=2, rng=0)
         >>> model.generate([1, 2], 3, rng=0).shape
         (5,)
         """
         ids = np.asarray(ids.numpy() if isinstance(ids, Tensor) else numbers(ids, "generate: ids"))
-        check_sizes("generate", **({"n": n} if n != 0 else {}), **({} if top_k is None else {"top_k": top_k}))
+        if not (isinstance(n, int) and n == 0):
+            check_sizes("generate", n=n)
+        check_sizes("generate", **({} if top_k is None else {"top_k": top_k}))
         check_number("generate", "temperature", temperature, 0)
+        if temperature == math.inf:
+            raise ValueError("generate: temperature must be finite; the larger, the more alike all words become")
         if ids.ndim < 1 or ids.shape[-1] < 1:
             raise ValueError(f"generate: ids must be (..., length), with one id at least; got shape {ids.shape}")
         if ids.shape[-1] + n > self.max_length:
             raise ValueError(
                 f"generate: the model has positions for {self.max_length} ids; got {ids.shape[-1]}, and {n} more"
             )
+        if ids.size:
+            embedding(self.words.weight.numpy(), ids)  # raises for what is no id
         rng = generator("generate", rng)
-        training, caches, step = self.training, self.caches(), ids
+        ids = ids.astype(np.int64)
+        modes, caches, step = [(module, module.training) for module in self.modules()], self.caches(), ids
         self.eval()
         try:
             with no_grad():
@@ -127,7 +138,8 @@ class GPT(Module):
                     step = _drawn(scores, temperature, top_k, rng)[..., None]
                     ids = np.concatenate([ids, step], axis=-1)
         finally:
-            self.train(training)
+            for module, training in modes:
+                module.training = training
         return np.asarray(ids)
 
 
@@ -137,8 +149,10 @@ def _drawn(
     """A class for each row of scores. The largest of scores + Gumbel noise is a draw from their softmax."""
     scores = scores.astype(np.float64)
     if top_k is not None and top_k < scores.shape[-1]:
-        least = np.partition(scores, -top_k, axis=-1)[..., -top_k, None]
-        scores = np.where(scores >= least, scores, -np.inf)
+        likeliest = np.argsort(-scores, axis=-1, kind="stable")[..., :top_k]
+        few = np.full_like(scores, -np.inf)
+        np.put_along_axis(few, likeliest, np.take_along_axis(scores, likeliest, axis=-1), axis=-1)
+        scores = few
     noise = rng.gumbel(size=scores.shape) if temperature > 0 else 0.0
     return np.asarray(np.argmax(scores + temperature * noise, axis=-1))
 
@@ -173,6 +187,8 @@ class ViT(Module):
         **options: Any,
     ) -> None:
         """`image_size` is (height, width), or one number for both; other options go to each `TransformerBlock`."""
+        if isinstance(image_size, tuple) and len(image_size) != 2:
+            raise ValueError(f"ViT: image_size must be (height, width), or one number for both; got {image_size}")
         height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
         check_sizes("ViT", height=height, width=width, patch_size=patch_size, n_channels=n_channels)
         check_sizes("ViT", n_classes=n_classes, d_model=d_model)
@@ -197,7 +213,8 @@ class ViT(Module):
         channels, height, width = self.image_shape
         cut = images.reshape(*lead, channels, height // p, p, width // p, p)
         axes = [len(lead) + i for i in (1, 3, 0, 2, 4)]  # row of patches, patch of the row, channel, row, column
-        flat = cut.transpose(*range(len(lead)), *axes).reshape(*lead, -1, channels * p * p)
+        n_patches = (height // p) * (width // p)
+        flat = cut.transpose(*range(len(lead)), *axes).reshape(*lead, n_patches, channels * p * p)
         x = linear(flat, self.patches.weight, self.patches.bias)
         token = broadcast_to(self.token, (*lead, *self.token.shape))
         x = concatenate([token, x], axis=-2) + self.positions

@@ -49,7 +49,7 @@ def from_torch(state: Mapping[str, Any]) -> State:
         prefix, last = _renamed(name, LAYERS)
         if last in ("in_proj_weight", "in_proj_bias"):
             kind = "w" if last == "in_proj_weight" else "b"
-            if len(x) % 3:
+            if x.ndim == 0 or len(x) % 3:
                 raise ValueError(f"from_torch: {name} must hold three blocks of rows; got shape {x.shape}")
             for part, block in zip(PARTS, np.split(x, 3), strict=True):
                 found[f"{prefix}{kind}_{part}"] = block.T.copy()
@@ -136,6 +136,9 @@ def _renamed(name: str, layers: Mapping[str, str]) -> tuple[str, str]:
 def _checked(name: str, state: Mapping[str, Any]) -> State:
     if not isinstance(state, Mapping):
         raise TypeError(f"{name}: state must be a dict of arrays, by name; got {type(state).__name__}")
+    for key in state:
+        if not isinstance(key, str):
+            raise TypeError(f"{name}: state must be a dict of arrays, by name; got the name {key!r}")
     return {key: np.asarray(numbers(_as_numpy(x, f"{name}: {key}"), f"{name}: {key}")) for key, x in state.items()}
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinyattn.functions import gelu
-from tinyattn.nn.attention import KeyValueCache, MultiHeadAttention
+from tinyattn.nn.attention import KeyValueCache, MultiHeadAttention, all_or_none, check_caches
 from tinyattn.nn.dropout import Dropout
 from tinyattn.nn.initial import Seed, check_layer, check_sizes, generator
 from tinyattn.nn.linear import Linear
@@ -152,6 +152,8 @@ class TransformerBlock(Module):
                 "is needed: the block was made with cross=True" if source is None else "needs a block with cross=True"
             )
             raise ValueError(f"TransformerBlock: source {told}")
+        if source is None and source_mask is not None:
+            raise ValueError("TransformerBlock: source_mask needs a block with cross=True, and its source")
         weights: list[Any] = []
 
         def attend(x: Any) -> Any:
@@ -210,6 +212,8 @@ class Encoder(Module):
     ) -> None:
         """Other options go to each `TransformerBlock`; without `bias`, there is none anywhere."""
         check_sizes(type(self).__name__, n_layers=n_layers)
+        if "cross" in options:
+            raise TypeError(f"{type(self).__name__}: takes no 'cross'; a Decoder has it, an Encoder hasn't")
         rng = generator(type(self).__name__, rng)
         shared: dict[str, Any] = {"norm": norm, "norm_first": norm_first, "bias": bias, "rng": rng, "dtype": dtype}
         self.blocks = [
@@ -235,14 +239,18 @@ class Encoder(Module):
         return [KeyValueCache() for _ in self.blocks]
 
     def _through(self, x: Any, source: tuple[Any, ...], caches: list[KeyValueCache] | None, **options: Any) -> Any:
-        if caches is not None and len(caches) != len(self.blocks):
-            raise ValueError(
-                f"{type(self).__name__}: needs a cache for each of {len(self.blocks)} blocks; got {len(caches)}."
-                " Its caches() makes them"
-            )
+        if caches is None:
+            return self._one_by_one(x, source, [None] * len(self.blocks), **options)
+        check_caches(type(self).__name__, caches, len(self.blocks))
+        with all_or_none(caches):
+            return self._one_by_one(x, source, caches, **options)
+
+    def _one_by_one(
+        self, x: Any, source: tuple[Any, ...], caches: Sequence[KeyValueCache | None], **options: Any
+    ) -> Any:
         weights = []
-        for i, block in enumerate(self.blocks):
-            x = block(x, *source, cache=None if caches is None else caches[i], **options)
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x = block(x, *source, cache=cache, **options)
             if options["return_weights"]:
                 x, of_block = x
                 weights.append(of_block)
