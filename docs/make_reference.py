@@ -37,7 +37,7 @@ FAMILIES = (
     Family(
         "Rules: networks",
         "rules.activations rules.softmax rules.normalization rules.losses rules.dropout rules.positions"
-        " rules.attention",
+        " rules.attention rules.multi_head",
     ),
     Family("Variants of attention", "variants"),
     Family("Engine", "tensor nodes engine functions checkpoint watch"),

@@ -61,6 +61,7 @@ from tinyattn.functions import (
     minimum,
     moveaxis,
     mse_loss,
+    multi_head_attention,
     multiply,
     negative,
     outer,
@@ -104,6 +105,7 @@ from tinyattn.functions import (
     where,
 )
 from tinyattn.graph import Graph, graph
+from tinyattn.kernels.memory import keep_memory
 from tinyattn.kernels.threads import set_num_threads
 from tinyattn.tensor import Tensor, tensor
 from tinyattn.variants import (
@@ -172,6 +174,7 @@ __all__ = [
     "hvp",
     "jacobian",
     "jvp",
+    "keep_memory",
     "layer_norm",
     "leaky_relu",
     "linalg",
@@ -190,6 +193,7 @@ __all__ = [
     "minimum",
     "moveaxis",
     "mse_loss",
+    "multi_head_attention",
     "multiplicative_attention",
     "multiply",
     "negative",

@@ -68,6 +68,7 @@ __all__ = [
 ]
 
 _float64 = np.float64
+_ndarray = np.ndarray
 _new = object.__new__
 _NUMBERS = frozenset({float, int, bool, np.float64, np.float32})  # need no second look
 
@@ -109,7 +110,7 @@ def apply(rule: Rule, inputs: tuple[Any, ...], options: Options = NO_OPTIONS, ke
         if foreign:
             arrays = [x if y is not None else _copied(x) for x, y in zip(arrays, parents, strict=True)]
             inputs = tuple(x if y is None else y for x, y in zip(arrays, parents, strict=True))
-        options = {name: _copied(option) for name, option in options.items()}
+        options = {name: x if type(x) in _NUMBERS or x is None else _copied(x) for name, x in options.items()}
     try:
         if kernel is None:
             result = rule(*arrays, **options)
@@ -468,7 +469,11 @@ def walk(
                 # The lengths were compared, and a keyword costs as much as the rest of the line.
                 for x, gradient in zip(parents, gradients):  # noqa: B905
                     if x is not None and gradient is not None and x._requires_grad and x._age >= oldest:
-                        if not type(gradient) is type(x._data) is _float64:
+                        data = x._data
+                        if type(gradient) is not _ndarray or type(data) is not _ndarray:
+                            if not type(gradient) is type(data) is _float64:
+                                gradient = fit(gradient, x, node)
+                        elif gradient.shape != data.shape or gradient.dtype is not data.dtype:
                             gradient = fit(gradient, x, node)
                         sums[x] = sums[x] + gradient if x in sums else gradient  # not +=: rules may share arrays
             if not retain_graph:

@@ -15,13 +15,20 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 import numpy as np
 
 from tinyattn.engine import Kernel, lift
+from tinyattn.kernels.activations import gelu as gelu_kernel
 from tinyattn.kernels.attention import Choice, choice
 from tinyattn.kernels.attention import attention as attention_kernel
+from tinyattn.kernels.linear import linear as linear_kernel
+from tinyattn.kernels.losses import cross_entropy as cross_entropy_kernel
+from tinyattn.kernels.multi_head import multi_head_attention as multi_head_kernel
+from tinyattn.kernels.normalization import layer_norm as layer_norm_kernel
+from tinyattn.kernels.selection import embedding as embedding_kernel
 from tinyattn.nodes import as_array, numbers
 from tinyattn.rules import (
     activations,
     elementwise,
     losses,
+    multi_head,
     normalization,
     positions,
     products,
@@ -97,7 +104,7 @@ leaky_relu = _lift(activations.leaky_relu)
 softplus = _lift(activations.softplus)
 sigmoid = _lift(activations.sigmoid)
 silu = _lift(activations.silu)
-gelu = _lift(activations.gelu)
+gelu = _lift(activations.gelu, gelu_kernel)
 
 sum = _lift(reductions.sum)
 mean = _lift(reductions.mean)
@@ -110,7 +117,7 @@ min = _lift(reductions.min)
 logsumexp = _lift(reductions.logsumexp)
 
 matmul = _lift(products.matmul)
-linear = _lift(products.linear)
+linear = _lift(products.linear, linear_kernel)
 dot = _lift(products.dot)
 outer = _lift(products.outer)
 tensordot = _lift(products.tensordot)
@@ -132,7 +139,7 @@ tile = _lift(shapes.tile)
 tril = _lift(shapes.tril)
 triu = _lift(shapes.triu)
 
-embedding = _lift(selection.embedding)
+embedding = _lift(selection.embedding, embedding_kernel)
 take = _lift(selection.take)
 take_along_axis = _lift(selection.take_along_axis)
 sort = _lift(selection.sort)
@@ -141,12 +148,13 @@ diagonal = _lift(selection.diagonal)
 
 softmax = _lift(softmax_rules.softmax)
 log_softmax = _lift(softmax_rules.log_softmax)
-layer_norm = _lift(normalization.layer_norm)
+layer_norm = _lift(normalization.layer_norm, layer_norm_kernel)
 rms_norm = _lift(normalization.rms_norm)
-cross_entropy = _lift(losses.cross_entropy)
+cross_entropy = _lift(losses.cross_entropy, cross_entropy_kernel)
 binary_cross_entropy_with_logits = _lift(losses.binary_cross_entropy_with_logits)
 mse_loss = _lift(losses.mse_loss)
 rope = _lift(positions.rope)
+multi_head_attention = _lift(multi_head.multi_head_attention, multi_head_kernel)
 attention_weights = _lift(attention_rules.attention_weights)
 
 _attention = _lift(attention_rules.attention, attention_kernel)

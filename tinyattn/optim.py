@@ -17,6 +17,8 @@ from tinyattn.tensor import Tensor
 Vector: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Schedule: TypeAlias = Callable[[int], float]
 
+AT_ONCE = 1 << 15  # numbers that are gone over several times while they are in the processor's cache
+
 
 class Optimizer(ABC):
     """What optimisers share: the parameters, the step, and a state that can be saved.
@@ -38,24 +40,45 @@ class Optimizer(ABC):
         others = {str(parameter.dtype) for parameter in self.parameters} - {str(dtype)}
         if others:
             raise TypeError(f"{name}: parameters must share one dtype; got {dtype} and {', '.join(sorted(others))}")
-        size = sum(parameter.size for parameter in self.parameters)
+        stops = np.cumsum([parameter.size for parameter in self.parameters]).tolist()
+        size = stops[-1]
         self._gradient, self._change = np.zeros(size, dtype), np.zeros(size, dtype)
         self._state = {key: np.zeros(size, dtype) for key in state}
+        self._changes = [
+            self._change[stop - parameter.size : stop].reshape(parameter.shape)
+            for parameter, stop in zip(self.parameters, stops, strict=True)
+        ]
+        self._pieces = [slice(start, min(start + AT_ONCE, size)) for start in range(0, size, AT_ONCE)]
 
-    def step(self, lr: float | None = None) -> None:
+    def step(
+        self,
+        lr: float | None = None,
+        *,
+        max_norm: float | None = None,
+        shared: Callable[[Vector], None] | None = None,
+    ) -> float | None:
         """Move every parameter against its gradient, at the rate `lr` if given, else at the optimiser's own.
 
-        Raises `GradientError` where no parameter has a gradient.
+        With `max_norm` the gradients are scaled down first, as `clip_grad_norm` does it, and their norm before that is
+        returned; what stands in `.grad` stays as it is. `shared`, for training on several machines, is called before
+        that with all gradients end to end, and puts their sum over the machines in their place. Raises `GradientError`
+        where no parameter has a gradient.
         """
         rate = self.lr if lr is None else _in_range("step", "lr", lr)
+        if max_norm is not None:
+            _in_range("step", "max_norm", max_norm, below=math.inf, or_at=True)
         self._gather()
+        if shared is not None:
+            shared(self._gradient)
+        norm = None if max_norm is None else math.sqrt(float(np.vdot(self._gradient, self._gradient)))
+        if norm is not None and max_norm is not None and not norm <= max_norm:
+            self._gradient *= max_norm / norm  # (clip.1)
         self.steps += 1
-        self._compute(rate)
-        start = 0
-        for parameter in self.parameters:
-            stop = start + parameter.size
-            self._move(rewrite(parameter), self._change[start:stop].reshape(parameter.shape), rate)
-            start = stop
+        for piece in self._pieces:
+            self._compute(piece, rate)
+        for i, (parameter, change) in enumerate(zip(self.parameters, self._changes, strict=True)):
+            self._move(i, rewrite(parameter), change, rate)
+        return norm
 
     def zero_grad(self) -> None:
         """Forget the gradients of the parameters."""
@@ -88,16 +111,17 @@ class Optimizer(ABC):
         if all(gradient is None for gradient in gradients):
             raise GradientError("step: no parameter has a gradient; call backward() on the loss first")
         flat = [
-            np.zeros(parameter.size, parameter.dtype) if gradient is None else gradient.numpy().reshape(-1)
+            np.zeros(parameter.size, parameter.dtype) if gradient is None else gradient._data.reshape(-1)
             for parameter, gradient in zip(self.parameters, gradients, strict=True)
         ]
         np.concatenate(flat, out=self._gradient)
 
     @abstractmethod
-    def _compute(self, rate: float) -> None:
-        """Compute what is to be taken off the parameters, from `_gradient` into `_change`."""
+    def _compute(self, piece: slice, rate: float) -> None:
+        """Compute what is to be taken off the parameters, from a piece of `_gradient` into that of `_change`."""
 
-    def _move(self, numbers: Vector, change: Vector, rate: float) -> None:
+    def _move(self, i: int, numbers: Vector, change: Vector, rate: float) -> None:
+        """Take the change off the numbers of the i-th parameter."""
         numbers -= change
 
 
@@ -117,13 +141,13 @@ class SGD(Optimizer):
         super().__init__(parameters, lr, ("momentum",) if momentum else ())
         self.momentum = _in_range("SGD", "momentum", momentum)
 
-    def _compute(self, rate: float) -> None:
-        direction = self._gradient
+    def _compute(self, piece: slice, rate: float) -> None:
+        direction = self._gradient[piece]
         if self.momentum:
-            direction = self._state["momentum"]
+            direction = self._state["momentum"][piece]
             direction *= self.momentum
-            direction += self._gradient
-        np.multiply(direction, rate, out=self._change)
+            direction += self._gradient[piece]
+        np.multiply(direction, rate, out=self._change[piece])
 
 
 class Adam(Optimizer):
@@ -157,9 +181,9 @@ class Adam(Optimizer):
         self.betas = _in_range(name, "betas", beta1, below=1.0), _in_range(name, "betas", beta2, below=1.0)
         self.eps = _in_range(name, "eps", eps)
 
-    def _compute(self, rate: float) -> None:
-        (beta1, beta2), g, change = self.betas, self._gradient, self._change
-        m, v = self._state["mean"], self._state["square"]
+    def _compute(self, piece: slice, rate: float) -> None:
+        (beta1, beta2), g, change = self.betas, self._gradient[piece], self._change[piece]
+        m, v = self._state["mean"][piece], self._state["square"][piece]
         np.subtract(g, m, out=change)  # (adam.1)
         change *= 1 - beta1
         m += change
@@ -190,12 +214,18 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        decayed: Callable[[Tensor], bool] = lambda parameter: True,
     ) -> None:
+        """`decayed` says which parameters are shrunk: with GPT-2 the matrices alone, `lambda p: p.ndim > 1`."""
         super().__init__(parameters, lr, betas=betas, eps=eps)
         self.weight_decay = _in_range("AdamW", "weight_decay", weight_decay)
+        if not callable(decayed):
+            raise TypeError(f"AdamW: decayed must be a function of a parameter; got {type(decayed).__name__}")
+        self._decayed = [bool(decayed(parameter)) for parameter in self.parameters]
 
-    def _move(self, numbers: Vector, change: Vector, rate: float) -> None:
-        numbers *= 1 - rate * self.weight_decay  # (adamw.1)
+    def _move(self, i: int, numbers: Vector, change: Vector, rate: float) -> None:
+        if self._decayed[i]:
+            numbers *= 1 - rate * self.weight_decay  # (adamw.1)
         numbers -= change
 
 

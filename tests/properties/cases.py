@@ -650,6 +650,32 @@ def _turned(draw, rng, name):
     return case(numbers(rng, (*lead, n, 2 * draw(st.sampled_from(NOT_EMPTY)))), positions=positions, **options)
 
 
+@cases_of("multi_head_attention")
+def _projected(draw, rng, name):
+    n_heads, share = draw(st.sampled_from([1, 2])), draw(st.sampled_from([1, 2]))
+    d_k, d_v, d_model, d_source, d_output = (draw(st.sampled_from(NOT_EMPTY)) for _ in range(5))
+    lead, n_queries, n_keys = draw(shapes(axes=(0, 2))), draw(st.sampled_from(LENGTHS)), draw(st.sampled_from(LENGTHS))
+    query, key, value = numbers(rng, (*lead, n_queries, d_model)), None, None
+    widths = [d_model] * 3
+    if draw(st.booleans()):
+        key, widths[1:] = numbers(rng, (*draw(st.sampled_from([lead, ()])), n_keys, d_source)), [d_source] * 2
+        if draw(st.booleans()):
+            value, widths[2] = numbers(rng, (*lead, n_keys, d_output)), d_output
+    else:
+        n_keys = n_queries
+    columns = n_heads * share * d_k, n_heads * d_k, n_heads * d_v
+    weights = [numbers(rng, shape) for shape in zip(widths, columns, strict=True)]
+    weights.append(numbers(rng, (n_heads * share * d_v, d_output)))
+    biases = [numbers(rng, w.shape[1:]) if draw(st.booleans()) else None for w in weights]
+    bias = numbers(rng, (n_queries, n_keys)) if draw(st.booleans()) else None
+    sinks = numbers(rng, (n_heads * share,)) if draw(st.booleans()) else None
+    options = {"causal": draw(st.booleans()), "scale": 0.3, "softcap": draw(st.sampled_from([None, 1.5]))}
+    options |= {"window": draw(st.sampled_from([None, (1, 2)])), "mask": None}
+    if draw(st.booleans()):
+        options["mask"] = np.asarray(rng.random((n_queries, n_keys)) < 0.6)
+    return case(query, *weights, *biases, key, value, bias, sinks, n_heads=n_heads * share, **options)
+
+
 @cases_of("attention", "attention_weights")
 def _attended(draw, rng, name):
     n_queries, n_keys, d_k, d_v = (draw(st.sampled_from(LENGTHS)) for _ in range(4))

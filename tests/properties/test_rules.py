@@ -90,12 +90,38 @@ def weights_by_formula(query, key, bias=None, sinks=None, *, mask, causal, scale
 def repeated(x, query):
     """Keys or values, once for each query head."""
     shared = x.shape[-3] if x.ndim > 2 else 1
-    return np.repeat(x, query.shape[-3] // shared, axis=-3) if shared > 1 and query.ndim > 2 else x
+    n_heads = query.shape[-3] if query.ndim > 2 else 1
+    return np.repeat(x, n_heads // shared, axis=-3) if 1 < shared < n_heads else x
 
 
 def attention_by_formula(query, key, value, bias=None, sinks=None, **options):
     weights = weights_by_formula(query, key, bias, sinks, **options)
     return np.einsum("...ij,...jd->...id", weights, repeated(value, query))
+
+
+def multi_head_by_formula(
+    query, w_query, w_key, w_value, w_output, b_query, b_key, b_value, b_output, key, value, bias, sinks, *, n_heads,
+    **options,
+):  # fmt: skip
+    """Head by head."""
+    key = query if key is None else key
+    value = key if value is None else value
+    d_k = w_query.shape[1] // n_heads
+    n_kv_heads = w_key.shape[1] // d_k
+    d_v = w_value.shape[1] // n_kv_heads
+
+    def made(x, weight, bias, h, d):
+        own = slice(h * d, (h + 1) * d)
+        return x @ weight[:, own] + (0.0 if bias is None else bias[own])
+
+    heads = []
+    for h in range(n_heads):
+        g = h // (n_heads // n_kv_heads)
+        q, k = made(query, w_query, b_query, h, d_k), made(key, w_key, b_key, g, d_k)
+        v = made(value, w_value, b_value, g, d_v)
+        sink = None if sinks is None else sinks[h]
+        heads.append(attention_by_formula(q, k, v, bias, sink, **options))
+    return np.concatenate(heads, axis=-1) @ w_output + (0.0 if b_output is None else b_output)
 
 
 def losses_by_formula(losses, reduction, n=None):
@@ -144,6 +170,7 @@ def scatter_by_formula(x, *, key, shape):
     return total
 
 
+TWINS = ("attention", "cross_entropy", "gelu", "layer_norm", "linear", "multi_head_attention")
 erf = np.vectorize(math.erf, otypes=[float])
 BY_FORMULA = {
     "attention": attention_by_formula,
@@ -153,22 +180,25 @@ BY_FORMULA = {
     "dropout": lambda x, keep, p: keep * x / (1 - p) if p < 1 else keep * x,
     "embedding": lambda weight, ids: weight[ids],
     "erf": erf,
-    "gelu": lambda x, approximate: x / 2 * (
-        1 + (erf(x / 2**0.5) if approximate == "none" else np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
+    "gelu": lambda x, approximate: (
+        x
+        / 2
+        * (1 + (erf(x / 2**0.5) if approximate == "none" else np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))))
     ),
+    "multi_head_attention": multi_head_by_formula,
     "layer_norm": lambda x, weight, bias, eps=1e-5: norm_by_formula(x, weight, bias, eps),
     "leaky_relu": lambda x, negative_slope: np.maximum(x, 0) + negative_slope * np.minimum(x, 0),
     "linear": lambda x, weight, bias: x @ weight + (0.0 if bias is None else bias),
-    "log_softmax": lambda x, axis: x - x.max(axis, keepdims=True) - np.log(
-        np.exp(x - x.max(axis, keepdims=True)).sum(axis, keepdims=True)
+    "log_softmax": lambda x, axis: (
+        x - x.max(axis, keepdims=True) - np.log(np.exp(x - x.max(axis, keepdims=True)).sum(axis, keepdims=True))
     ),
     "logsumexp": lambda x, axis=None, keepdims=False: np.logaddexp.reduce(
         x, axis=tuple(range(x.ndim)) if axis is None else axis, keepdims=keepdims
     ),
     "mse_loss": lambda x, y, reduction: losses_by_formula(np.square(x - y), reduction),
     "relu": lambda x: x * (x > 0),
-    "rms_norm": lambda x, weight, eps=1e-5: x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * (
-        1.0 if weight is None else weight
+    "rms_norm": lambda x, weight, eps=1e-5: (
+        x / np.sqrt((x**2).mean(-1, keepdims=True) + eps) * (1.0 if weight is None else weight)
     ),
     "rope": rope_by_formula,
     "scatter": scatter_by_formula,
@@ -194,7 +224,7 @@ def test_values_by_the_formula(name, data):
     assert (np.shape(found), found.dtype) == (np.shape(expected), np.float64)
     through = by_us(name, with_tensors(case))
     assert type(through) is ta.Tensor
-    if name == "attention":  # its fast twin rounds otherwise
+    if name in TWINS:  # which round otherwise
         np.testing.assert_allclose(through.numpy(), found, rtol=1e-11, atol=1e-13, strict=True)
     else:
         np.testing.assert_array_equal(through.numpy(), found, strict=True)
@@ -347,11 +377,17 @@ WHOLE = {"int64": np.int64, "uint8": np.uint8, "bool": bool}
 OTHERWISE = {
     "exp2": "NumPy makes float16 of small integers, we float64",
     "linear": "of nothing but booleans gives booleans, as x @ weight does",
+    "multi_head_attention": "as linear",
     "square": "NumPy makes int8 of booleans",
 }
 
 
-NOT_ALL = {"attention": 3, "attention_weights": 2, "cross_entropy": 1}  # a bias isn't boolean, nor probabilities whole
+NOT_ALL = {
+    "attention": 3,
+    "attention_weights": 2,
+    "cross_entropy": 1,
+    "multi_head_attention": 11,
+}  # a bias isn't boolean, nor probabilities whole
 
 
 @pytest.mark.parametrize("name", sorted(set(OURS) - set(OTHERWISE)))

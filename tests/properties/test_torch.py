@@ -84,9 +84,9 @@ def pad(x, pad_width, constant_values=0):
 def take(x, indices, axis=None):
     if axis is None:
         x, axis = x.reshape(-1), 0
-    return x.movedim(axis, 0)[indices].movedim(tuple(range(np.ndim(indices))), tuple(
-        axis % x.ndim + i for i in range(np.ndim(indices))
-    ))
+    return x.movedim(axis, 0)[indices].movedim(
+        tuple(range(np.ndim(indices))), tuple(axis % x.ndim + i for i in range(np.ndim(indices)))
+    )
 
 
 def take_along_axis(x, indices, axis=-1):
@@ -99,9 +99,7 @@ def cross_entropy(scores, targets, reduction="mean", ignore_index=None, label_sm
     ignored = -100 if ignore_index is None else int(ignore_index)
     rows, n_classes = scores.reshape(-1, scores.shape[-1]), scores.shape[-1]
     classes = targets.reshape(-1, n_classes) if targets.shape == scores.shape else targets.reshape(-1)
-    losses = F.cross_entropy(
-        rows, classes, reduction=reduction, ignore_index=ignored, label_smoothing=label_smoothing
-    )
+    losses = F.cross_entropy(rows, classes, reduction=reduction, ignore_index=ignored, label_smoothing=label_smoothing)
     return losses.reshape(scores.shape[:-1]) if reduction == "none" else losses
 
 
@@ -110,6 +108,14 @@ def binary_cross_entropy_with_logits(scores, targets, pos_weight=None, reduction
     targets, weight = targets.to(scores.dtype), torch.tensor(1.0) if pos_weight is None else pos_weight
     losses = -weight * targets * F.logsigmoid(scores) - (1.0 - targets) * F.logsigmoid(-scores)
     return {"mean": losses.mean, "sum": losses.sum, "none": lambda: losses}[reduction]()
+
+
+BENDS = {"gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+
+
+def linear(x, weight, bias=None, activation=None):
+    made = F.linear(x, weight.T, bias)
+    return made if activation is None else BENDS.get(activation, getattr(F, activation))(made)
 
 
 def attention(query, key, value, bias=None, sinks=None, *, window=None, softcap=None, dropped=None, **options):
@@ -157,7 +163,8 @@ def added(query, key, bias, mask, causal, window=None):
 def repeated(x, query):
     """Keys or values, once for each query head."""
     shared = x.shape[-3] if x.ndim > 2 else 1
-    return x.repeat_interleave(query.shape[-3] // shared, dim=-3) if shared > 1 and query.ndim > 2 else x
+    n_heads = query.shape[-3] if query.ndim > 2 else 1
+    return x.repeat_interleave(n_heads // shared, dim=-3) if 1 < shared < n_heads else x
 
 
 def rope(x, positions=None, base=10000.0, interleaved=True):
@@ -169,6 +176,24 @@ def rope(x, positions=None, base=10000.0, interleaved=True):
     turn = torch.stack([angles.cos(), angles.sin(), -angles.sin(), angles.cos()], -1).unflatten(-1, (2, 2))
     turned = (pairs[..., None, :] @ turn)[..., 0, :]
     return (turned if interleaved else turned.transpose(-1, -2)).flatten(-2)
+
+
+def multi_head_attention(
+    query, w_query, w_key, w_value, w_output, b_query=None, b_key=None, b_value=None, b_output=None,
+    key=None, value=None, bias=None, sinks=None, *, n_heads, **options,
+):  # fmt: skip
+    """On theirs: linear, attention, linear."""
+    key = query if key is None else key
+    value = key if value is None else value
+    n_kv_heads = n_heads * w_key.shape[1] // w_query.shape[1]
+    made = [
+        F.linear(x, w.T, b).unflatten(-1, (n, w.shape[1] // n)).transpose(-2, -3)
+        for x, w, b, n in (
+            (query, w_query, b_query, n_heads), (key, w_key, b_key, n_kv_heads), (value, w_value, b_value, n_kv_heads)
+        )
+    ]  # fmt: skip
+    heads = attention(*made, bias, sinks, **options)
+    return F.linear(heads.transpose(-2, -3).flatten(-2), w_output.T, b_output)
 
 
 SAME_NAME = """absolute add subtract multiply divide negative positive sign square sqrt exp exp2 expm1 log log2 log1p
@@ -197,7 +222,8 @@ THEIRS = {name: getattr(torch, name) for name in SAME_NAME} | {
     "index": lambda x, key: x.reshape(-1)[places(x.shape, key)],
     "layer_norm": lambda x, weight=None, bias=None, eps=1e-5: F.layer_norm(x, x.shape[-1:], weight, bias, eps),
     "leaky_relu": F.leaky_relu,
-    "linear": lambda x, weight, bias=None: F.linear(x, weight.T, bias),
+    "linear": linear,
+    "multi_head_attention": multi_head_attention,
     "log_softmax": lambda x, axis=-1: torch.log_softmax(x, axis),
     "logsumexp": lambda x, **o: of_axes(torch.logsumexp, x, **o),
     "max": lambda x, **o: of_axes(torch.amax, x, **o),

@@ -558,6 +558,28 @@ def _mixed(rng: Rng) -> Iterable[Sample]:
     yield Sample("dropped", arrays, options | {"dropped": draw((2, 3, 7), 0.4, rng)})
 
 
+@samples_of("multi_head_attention")
+def _projected(rng: Rng) -> Iterable[Sample]:
+    """Of 3 queries and 7 keys, of 5 and 2 numbers; two heads with d_k 3 and d_v 1 or 2."""
+    x, source, other = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 7, 2)), rng.normal(size=(2, 7, 3))
+    w_query, w_output = rng.normal(size=(5, 6)), rng.normal(size=(4, 5))
+    own = [w_query, rng.normal(size=(5, 6)), rng.normal(size=(5, 4)), w_output]
+    biases = [rng.normal(size=n) for n in (6, 6, 4, 5)]
+    yield Sample("of itself", (x, *own, *[None] * 8), {"n_heads": 2, "causal": True})
+    yield Sample("with biases", (x, *own, *biases, *[None] * 4), {"n_heads": 2, "softcap": 1.5})
+    shared = [w_query, rng.normal(size=(2, 3)), rng.normal(size=(2, 2)), w_output]
+    of_pairs = rng.normal(size=(2, 3, 7)), rng.normal(size=2)
+    arrays = (x, *shared, None, biases[1][:3], None, None, source, None, *of_pairs)
+    yield Sample("of a source, with one key for all heads", arrays, {"n_heads": 2, "scale": 0.3})
+    apart = [w_query, rng.normal(size=(2, 6)), rng.normal(size=(3, 4)), w_output]
+    mask = rng.random((3, 7)) < 0.6
+    mask[0] = True  # each key is seen
+    arrays = (x, *apart, *[None] * 4, source[0], other, None, None)
+    yield Sample("of two sources, masked", arrays, {"n_heads": 2, "mask": mask, "scale": 0.1})
+    of_values = [w_query, own[1], rng.normal(size=(3, 4)), w_output]
+    yield Sample("other values", (x, *of_values, *[None] * 5, other[:, :3], None, None), {"n_heads": 2, "causal": True})
+
+
 @samples_of("attention_weights")
 def _matched(rng: Rng) -> Iterable[Sample]:
     return [Sample(about, (q, k, *rest), options) for about, ((q, k, _, *rest), options) in _attended(rng).items()]

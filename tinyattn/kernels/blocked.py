@@ -369,9 +369,7 @@ def _backward_task(call: Call, heads: list[Head], queries: slice, found: Forward
                         _backward_readably(call, head, few, found.d_mixed[head][few], gradient)
                 else:
                     shifted = way == SHIFTED
-                    _backward_block(
-                        call, head, block, q[block], k, k_1, v_1, shifted, found.of(head, block), gradient
-                    )
+                    _backward_block(call, head, block, q[block], k, k_1, v_1, shifted, found.of(head, block), gradient)
 
 
 def _stays_finite(d_o: Array, extent: Extent) -> bool:

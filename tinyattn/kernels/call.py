@@ -109,6 +109,12 @@ def ones(n: int, dtype: Any) -> Array:
     return np.ones(n, dtype)
 
 
+@lru_cache(4)
+def zeros(n: int, dtype: Any) -> Array:
+    """So many zeros."""
+    return np.zeros(n, dtype)
+
+
 @lru_cache(64)
 def triangle(n: int, n_keys: int, k: int, above: bool = False) -> Array:
     """Row i sees the keys up to i + k; or, above, that one and the others."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyattn.functions import attention, concatenate, linear, rope
+from tinyattn.functions import attention, concatenate, linear, multi_head_attention, rope
 from tinyattn.nn.initial import Seed, check_dtype, check_sizes, constant, generator, uniform
 from tinyattn.nn.module import Module
 from tinyattn.nn.normalization import RMSNorm
@@ -194,6 +194,16 @@ class MultiHeadAttention(Module):
         """
         if cache is not None:
             check_caches("MultiHeadAttention", [cache], 1)
+        plain = cache is None and self.rope_base is None and self.norm_query is None
+        dropping = self.training and self.dropout > 0
+        if plain and not dropping and head_weights is None and return_weights is False:
+            options = {"n_heads": self.n_heads, "causal": causal, "mask": _for_heads(mask, query)}
+            options |= {"window": self.window, "scale": self.scale, "softcap": self.softcap}
+            return multi_head_attention(
+                query, self.w_query, self.w_key, self.w_value, self.w_output,
+                self.b_query, self.b_key, self.b_value, self.b_output, key, value, bias, self.sinks,
+                **{name: option for name, option in options.items() if option is not None and option is not False},
+            )  # fmt: skip
         with all_or_none([] if cache is None else [cache]):
             return self._attend(query, key, value, mask, bias, causal, cache, head_weights, return_weights)
 

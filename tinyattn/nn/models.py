@@ -3,6 +3,8 @@
 from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
 
 import math
+from collections.abc import Iterator
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,12 @@ from tinyattn.engine import no_grad
 from tinyattn.functions import broadcast_to, concatenate, embedding, linear, matmul
 from tinyattn.nn.attention import KeyValueCache, check_caches
 from tinyattn.nn.dropout import Dropout
-from tinyattn.nn.initial import Seed, check_sizes, generator, normal
+from tinyattn.nn.gpt2 import BENDS, EPS, from_gpt2, read_config, read_safetensors
+from tinyattn.nn.initial import Seed, check_dtype, check_sizes, generator, normal
 from tinyattn.nn.linear import Embedding, Linear
 from tinyattn.nn.module import Module
 from tinyattn.nn.transformer import Encoder
-from tinyattn.nodes import numbers
+from tinyattn.nodes import numbers, rewrite
 from tinyattn.rules.checks import check_flag, check_number
 from tinyattn.tensor import Tensor
 from tinyattn.variants import sinusoidal_positions
@@ -29,8 +32,9 @@ class GPT(Module):
 
     x_p = word(id_p) + position(p);   blocks, each seeing p and before;   scores = norm(x) Wᵀ
 
-    ids (..., n) → scores (..., n, vocab_size). W is the table of words itself, unless `tied=False`. Radford et al. 2019
-    (GPT-2), section 2.3; tied weights: Press and Wolf 2016, arXiv:1608.05859.
+    ids (..., n) → scores (..., n, vocab_size). W is the table of words itself, unless `tied=False`. Matrices start
+    normal with standard deviation 0.02, and 0.02 / √(2 n_layers) where they add to the path that goes straight through;
+    biases start at 0. Radford et al. 2019 (GPT-2), section 2.3; tied weights: Press and Wolf 2016, arXiv:1608.05859.
 
     >>> model = GPT(vocab_size=11, max_length=8, d_model=6, n_layers=2, n_heads=2, rng=0)
     >>> model([[1, 2, 3]]).shape
@@ -69,6 +73,63 @@ class GPT(Module):
             options["rope"] = options.get("rope", True)
         self.blocks = Encoder(n_layers, d_model, n_heads, d_ff, dropout=dropout, rng=rng, dtype=dtype, **options)
         self.head = None if tied else Linear(d_model, vocab_size, bias=False, rng=rng, dtype=dtype)
+        self._begin(rng, n_layers)
+
+    def _begin(self, rng: np.random.Generator, n_layers: int) -> None:
+        """As GPT-2 begins: matrices normal, those that add to the path the smaller the more there are; biases 0."""
+        for name, parameter in self.named_parameters():
+            part = name.rpartition(".")[2]
+            if part.startswith("b_") or part == "bias":
+                rewrite(parameter)[...] = 0
+            elif parameter.ndim == 2:
+                onto_the_path = part == "w_output" or name.endswith("contract.weight")
+                std = STD / (2 * n_layers) ** 0.5 if onto_the_path else STD
+                rewrite(parameter)[...] = rng.normal(0.0, std, parameter.shape)
+
+    @classmethod
+    def from_safetensors(
+        cls,
+        path: str | PathLike[str],
+        *,
+        n_heads: int | None = None,
+        activation: str | None = None,
+        dtype: Any = np.float32,
+    ) -> GPT:
+        """The model of a Hugging Face GPT-2 checkpoint: the same scores, and the same gradients.
+
+        The sizes are read from the arrays, `n_heads` and `activation` from config.json beside the file, unless they are
+        given; without either a head has 64 numbers, and the activation is "gelu_tanh" (their `gelu_new`), as in all
+        published GPT-2s. Their names are explained in `tinyattn/nn/gpt2.py`. Needs safetensors, which
+        `pip install 'tinyattn[demos]'` brings. Raises `FileNotFoundError`, and `ValueError` for a file that is damaged,
+        or no GPT-2.
+        """
+        check_dtype("from_safetensors", dtype)
+        state, config = from_gpt2(read_safetensors(path)), read_config(path)
+        for name in ("words.weight", "positions.weight", "blocks.blocks.0.mlp.expand.weight"):
+            if name not in state or state[name].ndim != 2:
+                raise ValueError(f"from_safetensors: {path} is no GPT-2: it has nothing that would be {name}")
+        (vocab_size, d_model), (max_length, _) = state["words.weight"].shape, state["positions.weight"].shape
+        if config.get("layer_norm_epsilon", EPS) != EPS:
+            raise ValueError(f"from_safetensors: norms have ε = {EPS}; config.json has {config['layer_norm_epsilon']}")
+        n_layers = 1 + max(int(name.split(".")[2]) for name in state if name.startswith("blocks.blocks."))
+        if activation is None:
+            theirs = config.get("activation_function", "gelu_new")
+            if theirs not in BENDS:
+                raise ValueError(f"from_safetensors: activation_function can be {', '.join(BENDS)}; got {theirs!r}")
+            activation = BENDS[theirs]
+        model = cls(
+            vocab_size,
+            max_length,
+            d_model,
+            n_layers,
+            n_heads or int(config.get("n_head") or max(d_model // 64, 1)),
+            state["blocks.blocks.0.mlp.expand.weight"].shape[1],
+            activation=activation,
+            rng=0,
+            dtype=dtype,
+        )
+        model.load_state_dict(state)
+        return model
 
     def forward(self, ids: Any, *, caches: list[KeyValueCache] | None = None, return_weights: bool = False) -> Any:
         """ids (..., n) → scores (..., n, vocab_size), or (scores, [weights of each block]).
@@ -112,13 +173,25 @@ class GPT(Module):
         >>> model.generate([1, 2], 3, rng=0).shape
         (5,)
         """
-        ids = np.asarray(ids.numpy() if isinstance(ids, Tensor) else numbers(ids, "generate: ids"))
+        drawn = self.stream(ids, n, temperature=temperature, top_k=top_k, rng=rng)
+        return np.concatenate([_whole(ids), *(new[..., None] for new in drawn)], axis=-1)
+
+    def stream(
+        self, ids: Any, n: int, *, temperature: float = 1.0, top_k: int | None = None, rng: Seed = None
+    ) -> Iterator[np.ndarray[Any, Any]]:
+        """What `generate` adds, one position (...) after the other, as soon as it's drawn.
+
+        >>> model = GPT(vocab_size=11, max_length=8, d_model=6, n_layers=1, n_heads=2, rng=0)
+        >>> len(list(model.stream([1, 2], 3, rng=0)))
+        3
+        """
         if not (isinstance(n, int) and n == 0):
             check_sizes("generate", n=n)
         check_sizes("generate", **({} if top_k is None else {"top_k": top_k}))
         check_number("generate", "temperature", temperature, 0)
         if temperature == math.inf:
             raise ValueError("generate: temperature must be finite; the larger, the more alike all words become")
+        ids = _whole(ids)
         if ids.ndim < 1 or ids.shape[-1] < 1:
             raise ValueError(f"generate: ids must be (..., length), with one id at least; got shape {ids.shape}")
         if ids.shape[-1] + n > self.max_length:
@@ -127,20 +200,30 @@ class GPT(Module):
             )
         if ids.size:
             embedding(self.words.weight.numpy(), ids)  # raises for what is no id
-        rng = generator("generate", rng)
-        ids = ids.astype(np.int64)
-        modes, caches, step = [(module, module.training) for module in self.modules()], self.caches(), ids
-        self.eval()
-        try:
-            with no_grad():
-                for _ in range(n):
+        return self._stream(ids, n, temperature, top_k, generator("generate", rng))
+
+    def _stream(
+        self, step: Any, n: int, temperature: float, top_k: int | None, rng: np.random.Generator
+    ) -> Iterator[np.ndarray[Any, Any]]:
+        caches = self.caches()
+        for _ in range(n):
+            modes = [(module, module.training) for module in self.modules()]
+            self.eval()
+            try:
+                with no_grad():
                     scores = self(step, caches=caches).numpy()[..., -1, :]
-                    step = _drawn(scores, temperature, top_k, rng)[..., None]
-                    ids = np.concatenate([ids, step], axis=-1)
-        finally:
-            for module, training in modes:
-                module.training = training
-        return np.asarray(ids)
+            finally:
+                for module, training in modes:
+                    module.training = training
+            new = _drawn(scores, temperature, top_k, rng)
+            step = new[..., None]
+            yield new
+
+
+def _whole(ids: Any) -> np.ndarray[Any, Any]:
+    """ids as an array of whole numbers; what is none stays what it is."""
+    array = np.asarray(ids.numpy() if isinstance(ids, Tensor) else numbers(ids, "generate: ids"))
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array
 
 
 def _drawn(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyattn import functions
 from tinyattn.functions import gelu
 from tinyattn.nn.attention import KeyValueCache, MultiHeadAttention, all_or_none, check_caches
 from tinyattn.nn.dropout import Dropout
@@ -15,6 +16,7 @@ from tinyattn.nn.linear import Linear
 from tinyattn.nn.module import Module
 from tinyattn.nn.normalization import LayerNorm
 from tinyattn.rules.checks import check_flag, check_number
+from tinyattn.rules.products import ACTIVATIONS, check_activation
 from tinyattn.tensor import Tensor
 
 
@@ -54,24 +56,36 @@ class MLP(Module):
         d_model: int,
         d_ff: int | None = None,
         *,
-        activation: Callable[..., Tensor] = gelu,
+        activation: Callable[..., Tensor] | str = gelu,
         bias: bool = True,
         rng: Seed = None,
         dtype: Any = np.float32,
     ) -> None:
-        """`activation` is φ, a function of one Tensor."""
-        check_layer("MLP", "activation", activation)
+        """`activation` is φ, a function of one Tensor, or its name: "gelu", "gelu_tanh", "relu" and so on."""
+        name = _name(activation)
+        self.activation: Callable[..., Tensor] | None = None
         check_sizes("MLP", d_model=d_model)
         d_ff = 4 * d_model if d_ff is None else d_ff
         check_sizes("MLP", d_ff=d_ff)
         rng = generator("MLP", rng)
-        self.activation = activation
-        self.expand = Linear(d_model, d_ff, bias=bias, rng=rng, dtype=dtype)
+        if name is None and not isinstance(activation, str):
+            self.activation = activation
+        self.expand = Linear(d_model, d_ff, bias=bias, activation=name, rng=rng, dtype=dtype)
         self.contract = Linear(d_ff, d_model, bias=bias, rng=rng, dtype=dtype)
 
     def forward(self, x: Any) -> Any:
         """X (..., d_model) → (..., d_model)."""
-        return self.contract(self.activation(self.expand(x)))
+        expanded: Any = self.expand(x)
+        return self.contract(expanded if self.activation is None else self.activation(expanded))
+
+
+def _name(activation: Callable[..., Tensor] | str) -> str | None:
+    """The name under which `linear` bends by itself; None for a function that it doesn't know."""
+    if isinstance(activation, str):
+        check_activation("MLP", activation)
+        return activation
+    check_layer("MLP", "activation", activation)
+    return next((name for name in ACTIVATIONS if getattr(functions, name, None) is activation), None)
 
 
 class TransformerBlock(Module):
@@ -94,7 +108,7 @@ class TransformerBlock(Module):
         n_heads: int,
         d_ff: int | None = None,
         *,
-        activation: Callable[..., Tensor] = gelu,
+        activation: Callable[..., Tensor] | str = gelu,
         norm: Callable[..., Module] = LayerNorm,
         norm_first: bool = True,
         cross: bool = False,

@@ -23,7 +23,7 @@ def layer_norm(x: Array, weight: Array = None, bias: Array = None, *, eps: float
     >>> layer_norm(np.array([1.0, 3.0]), eps=0.0)[0]
     array([-1.,  1.])
     """
-    _check("layer_norm", eps, x, weight, bias)
+    check_norm("layer_norm", eps, x, weight, bias)
     x = floats(x)
     centred = x - _mean(x)
     scale = 1.0 / np.sqrt(_mean(centred * centred) + eps)
@@ -53,7 +53,7 @@ def rms_norm(x: Array, weight: Array = None, *, eps: float = 1e-5) -> Result:
     >>> rms_norm(np.array([3.0, -3.0]), eps=0.0)[0]
     array([ 1., -1.])
     """
-    _check("rms_norm", eps, x, weight)
+    check_norm("rms_norm", eps, x, weight)
     x = floats(x)
     scale = 1.0 / np.sqrt(_mean(x * x) + eps)
     normed = x * scale
@@ -71,7 +71,8 @@ def _mean(x: Array) -> Array:
     return total(x, axis=-1) / max(x.shape[-1], 1)
 
 
-def _check(name: str, eps: float, x: Array, *parameters: Array) -> None:
+def check_norm(name: str, eps: float, x: Array, *parameters: Array) -> None:
+    """Raise `TypeError` or `ValueError` unless the arrays fit each other, and ε is a number of 0 or more."""
     check_number(name, "eps", eps, 0)
     if x.ndim == 0:
         raise ValueError(f"{name}: x needs an axis at least, (..., d); got a single number")

@@ -4,17 +4,29 @@ from __future__ import annotations  # else every call of a rule would evaluate t
 
 import math
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from tinyattn.rules.activations import gelu, relu, sigmoid, silu
 from tinyattn.rules.checks import check_flag, check_whole
-from tinyattn.rules.elementwise import multiply
+from tinyattn.rules.elementwise import multiply, tanh
 from tinyattn.rules.registry import Array, Backward, Gradients, Result, alike, rule
 from tinyattn.rules.selection import fill
 from tinyattn.rules.shapes import check_arrays
+
+ACTIVATIONS: dict[str, Callable[[Array], Result]] = {
+    "relu": relu,
+    "gelu": gelu,
+    "gelu_tanh": partial(gelu, approximate="tanh"),
+    "silu": silu,
+    "sigmoid": sigmoid,
+    "tanh": tanh,
+}
+"""What may bend the output of `linear`, by name."""
 
 Axes: TypeAlias = "int | tuple[int | Sequence[int], int | Sequence[int]]"
 
@@ -52,39 +64,36 @@ def matmul(x: Array, y: Array) -> Result:
 
 
 @rule
-def linear(x: Array, weight: Array, bias: Array = None) -> Result:
-    """A matrix applied to the last axis, and a bias added.
+def linear(x: Array, weight: Array, bias: Array = None, *, activation: str | None = None) -> Result:
+    """A matrix applied to the last axis, a bias added, and the sum bent, if an activation is named.
 
-    y = x W + b                                                      (linear.1)
-    d_x = d_y Wᵀ,   d_W = Xᵀ d_Y,   d_b = Σ_n d_y_n                  (linear.2)
+    y = φ(z),   z = x W + b                                          (linear.1)
+    d_z = φ′(z) d_y,   d_x = d_z Wᵀ,   d_W = Xᵀ d_Z,   d_b = Σ_n d_z_n       (linear.2)
 
     x (..., d_in), weight (d_in, d_out), bias (d_out,), output (..., d_out). The weight stands as it is multiplied;
-    PyTorch keeps its transpose. In (linear.2) X and d_Y hold all rows of x and d_y, whatever axes they came with.
-    Raises `ValueError` for shapes that don't fit.
+    PyTorch keeps its transpose. In (linear.2) X and d_Z hold all rows of x and d_z, whatever axes they came with.
+    `activation` is "relu", "gelu", "gelu_tanh", "silu", "sigmoid" or "tanh": φ is the rule of that name. Raises
+    `ValueError` for shapes that don't fit, and for another name.
 
     >>> linear(np.array([1.0, 2.0]), np.array([[3.0], [4.0]]), np.array([5.0]))[0]
     array([16.])
     """
-    if weight.ndim != 2 or x.ndim == 0 or x.shape[-1] != weight.shape[0]:
-        raise ValueError(
-            f"linear: x (..., d_in) needs weight (d_in, d_out); got x {x.shape} and weight {weight.shape}."
-            + _hint_transposed(x, weight)
-        )
-    d_in, d_out = weight.shape
-    if bias is not None and np.shape(bias) != (d_out,):
-        raise ValueError(f"linear: bias must be (d_out,), here ({d_out},); got {np.shape(bias)}")
-    lead = x.shape[:-1]
+    lead, d_in, d_out = check_linear(x, weight, bias, activation)
     n = math.prod(lead)
     rows = x.reshape((n, d_in)) @ weight  # all rows in one product
-    output = rows.reshape((*lead, d_out))
+    product = rows.reshape((*lead, d_out))
+    bent = product if bias is None else product + bias
+    output, through_bend = (bent, None) if activation is None else ACTIVATIONS[activation](bent)
 
     def backward(d_output: Array) -> Gradients:
+        if through_bend is not None:
+            (d_output,) = through_bend(d_output)
         d_rows = d_output.reshape((n, d_out))
         d_x = (d_rows @ weight.swapaxes(0, 1)).reshape((*lead, d_in))
         d_bias = None if bias is None else d_rows.sum(axis=0)
         return d_x, weight_gradient(x, d_output), d_bias  # (linear.2)
 
-    return output if bias is None else output + bias, backward
+    return output, backward
 
 
 @rule
@@ -186,6 +195,28 @@ def einsum(*operands: Array, subscripts: str, optimize: bool = False) -> Result:
         return tuple(gradient(k, d_output) for k in range(len(operands)))
 
     return np.einsum(f"{','.join(terms)}->{out}", *operands, optimize=optimize), backward
+
+
+def check_linear(
+    x: Array, weight: Array, bias: Array, activation: str | None, name: str = "linear"
+) -> tuple[tuple[int, ...], int, int]:
+    """The leading axes of x, d_in and d_out, once it's known that they fit."""
+    if weight.ndim != 2 or x.ndim == 0 or x.shape[-1] != weight.shape[0]:
+        raise ValueError(
+            f"{name}: x (..., d_in) needs weight (d_in, d_out); got x {x.shape} and weight {weight.shape}."
+            + _hint_transposed(x, weight)
+        )
+    d_in, d_out = weight.shape
+    if bias is not None and np.shape(bias) != (d_out,):
+        raise ValueError(f"{name}: bias must be (d_out,), here ({d_out},); got {np.shape(bias)}")
+    check_activation("linear", activation)
+    return x.shape[:-1], d_in, d_out
+
+
+def check_activation(name: str, activation: str | None) -> None:
+    """Raise `ValueError` unless it's None, or the name of an activation."""
+    if activation is not None and (not isinstance(activation, str) or activation not in ACTIVATIONS):
+        raise ValueError(f"{name}: activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}")
 
 
 def weight_gradient(x: Array, d_output: Array) -> Array:
