@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
-import math
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from demos.commands import Parser, at_least, carry_out, folder, positive, prepare_output
+from demos.files import FileError, sweep, write_whole
 from demos.pronoun import display
 from demos.pronoun.corpus import Corpus
 from demos.pronoun.evaluation import Findings
-from demos.pronoun.files import FileError, sweep, write_whole
 from demos.pronoun.resolve import Resolver, SentenceError, as_json, as_text
 from demos.pronoun.training import (
     Data,
@@ -39,61 +36,14 @@ OUT = Path("out/pronoun")
 PROGRAM = "python -m demos.pronoun"
 
 
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, _line(f"{self.prog}: {message} (see --help)"))
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the command; the exit status is 0, 2 for a user's mistake, 130 after Ctrl-C."""
-    _prepare_output()
+    prepare_output()
     arguments = list(arguments)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "train")
     options = _parser().parse_args(arguments)
-    try:
-        options.run(options)
-        sys.stdout.flush()
-    except (FileError, SentenceError, TrainingError) as error:
-        return _fail(str(error))
-    except BrokenPipeError:
-        _drop_output()  # the reader left; so do we
-        return 0
-    except OSError as error:
-        _drop_output()
-        return _fail(f"{error.filename or 'the output'}: {error.strerror or error}")
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def _prepare_output() -> None:
-    """Where arrows and bars can't be shown there are question marks, and where there is no output nothing is shown."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
-def _drop_output() -> None:
-    """Output that can't be written must not be tried again when the interpreter ends."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _fail(message: str) -> int:
-    print(_line(f"{PROGRAM}: {message}"), end="", file=sys.stderr)
-    return 2
-
-
-def _line(message: str, longest: int = 500) -> str:
-    """The message in one line that leaves a terminal as it was, whatever the user typed into it."""
-    text = " ".join(message.split())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return (text if len(text) <= longest else text[: longest - 1] + "…") + "\n"
+    return carry_out(PROGRAM, lambda: options.run(options), (FileError, SentenceError, TrainingError))
 
 
 def _parser() -> Parser:
@@ -106,15 +56,15 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
     train = commands.add_parser("train", help="train the model and show what it learned (the default)")
-    train.add_argument("--seed", type=_at_least(0), metavar="N", help="of corpus, model and batches (default 0)")
-    train.add_argument("--steps", type=_at_least(1), metavar="N", help=f"batches (default {Settings.steps})")
+    train.add_argument("--seed", type=at_least(0), metavar="N", help="of corpus, model and batches (default 0)")
+    train.add_argument("--steps", type=at_least(1), metavar="N", help=f"batches (default {Settings.steps})")
     train.add_argument("--backprop", choices=("hand", "tape"), help="who computes gradients (default hand)")
     train.add_argument("--dtype", choices=("float32", "float64"), help="of the parameters (default float32)")
-    train.add_argument("--rate", type=_positive, metavar="R", help=f"peak learning rate (default {Settings.rate})")
-    train.add_argument("--out", type=_folder, default=OUT, metavar="DIR", help=f"where results go (default {OUT})")
+    train.add_argument("--rate", type=positive, metavar="R", help=f"peak learning rate (default {Settings.rate})")
+    train.add_argument("--out", type=folder, default=OUT, metavar="DIR", help=f"where results go (default {OUT})")
     train.add_argument("--resume", action="store_true", help="go on from DIR/checkpoint.safetensors")
     train.add_argument("--baselines", action="store_true", help="train the models it is compared with too (minutes)")
-    train.add_argument("--show-corpus", type=_at_least(1), metavar="N", help="print N training sentences and stop")
+    train.add_argument("--show-corpus", type=at_least(1), metavar="N", help="print N training sentences and stop")
     train.set_defaults(run=_train)
 
     resolve = commands.add_parser("resolve", help="say what the pronouns of a sentence stand for")
@@ -124,31 +74,6 @@ def _parser() -> Parser:
     resolve.add_argument("--json", action="store_true", help="everything, for machines")
     resolve.set_defaults(run=_resolve)
     return parser
-
-
-def _at_least(least: int):
-    def whole_number(text: str) -> int:
-        if not (text.isdecimal() and len(text) <= 18 and int(text) >= least):
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, got {text[:40]!r}")
-        return int(text)
-
-    return whole_number
-
-
-def _folder(text: str) -> Path:
-    if not text:
-        raise argparse.ArgumentTypeError("expected the name of a folder, got ''")
-    return Path(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
-    return number
 
 
 def _resolve(options: argparse.Namespace) -> None:

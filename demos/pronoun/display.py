@@ -144,4 +144,3 @@ def looks_table(looks: Sequence[Looks]) -> Group:
         numbers = (f"{value:.3f}" for value in (look.antecedent, look.rival, look.over_rival))
         table.add_row(str(look.layer), str(look.head), *numbers)
     return _titled("Where the pronoun looks, mean over held-out sentences", table)
-

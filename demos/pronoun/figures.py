@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
 import tinyattn as ta
-from demos.pronoun.files import write_whole
+from demos.files import write_whole
 from demos.pronoun.text import split_words
 from demos.pronoun.training import Run
 from tinyattn.by_hand import pronoun as by_hand

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from demos.files import FileError, load_arrays
 from demos.pronoun.corpus import KIND_OF, PRONOUNS
 from demos.pronoun.display import weight_lines
 from demos.pronoun.evaluation import Reader
-from demos.pronoun.files import FileError, load_arrays
 from demos.pronoun.text import Vocabulary, split_words
 from demos.pronoun.training import reader
 from tinyattn.by_hand import pronoun as by_hand

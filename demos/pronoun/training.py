@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 import tinyattn as ta
+from demos.files import FileError, load_arrays, save_arrays, write_whole
 from demos.pronoun.corpus import Corpus, vocabulary
 from demos.pronoun.evaluation import Exam, Reader, from_pronoun
-from demos.pronoun.files import FileError, load_arrays, save_arrays, write_whole
 from demos.pronoun.model import PronounModel
 from demos.pronoun.text import Batch, Vocabulary
 from tinyattn.by_hand import pronoun as by_hand
@@ -233,9 +233,7 @@ def check_gradients(settings: Settings, data: Data, n_samples: int = 6) -> Gradi
         numeric = np.array([_central_difference(run, batch, name, i) for i in sample])
         numeric_errors[name] = _largest(hand[name].flat[sample] - numeric, scale)
     worst_tape, worst_numeric = (max(e, key=e.__getitem__) for e in (tape_errors, numeric_errors))
-    return GradientErrors(
-        tape_errors[worst_tape], numeric_errors[worst_numeric], worst_tape, worst_numeric, n_samples
-    )
+    return GradientErrors(tape_errors[worst_tape], numeric_errors[worst_numeric], worst_tape, worst_numeric, n_samples)
 
 
 def _largest(differences: np.ndarray, scale: float) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import tinyattn as ta
-from demos.pronoun.files import load_arrays, save_arrays
+from demos.files import load_arrays, save_arrays
 from demos.pronoun.resolve import as_text
 from tests.demos.running import ROOT, call_demo, run_demo
 from tinyattn.by_hand import pronoun as by_hand

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from demos.files import FileError, load_arrays, save_arrays
 from demos.pronoun.corpus import KIND_OF
 from demos.pronoun.evaluation import Exam, from_pronoun
-from demos.pronoun.files import FileError, load_arrays, save_arrays
 from demos.pronoun.training import (
     CHECKPOINT_EVERY,
     GRADIENTS,

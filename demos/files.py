@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-FORMAT = "tinyattn-pronoun-1"
+FORMAT = "tinyattn-demo-1"
 
 
 class FileError(Exception):

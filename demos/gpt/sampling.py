@@ -1,0 +1,55 @@
+"""Writing on from a prompt, character by character."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+import tinyattn as ta
+from demos.files import FileError, load_arrays
+from demos.gpt.text import Vocabulary
+from demos.gpt.training import Settings, make_model
+
+
+class Writer:
+    """A trained model, and the characters that its numbers stand for."""
+
+    def __init__(self, model: ta.nn.GPT, vocabulary: Vocabulary) -> None:
+        self.model, self.vocabulary = model, vocabulary
+
+    @staticmethod
+    def load(path: Path) -> Writer:
+        """The model that a training left at `path`. Raises `FileError` for anything else."""
+        arrays, metadata = load_arrays(path, "GPT model")
+        try:
+            vocabulary = Vocabulary(metadata["characters"])
+            model = make_model(Settings(**metadata["settings"]), len(vocabulary))
+            model.load_state_dict(arrays)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileError(f"{path}: a model of another shape or version ({error})") from error
+        return Writer(model, vocabulary)
+
+    def write(
+        self, prompt: str, n: int, *, temperature: float = 0.8, top_k: int | None = None, seed: int = 0
+    ) -> Iterator[str]:
+        """The n characters that come after the prompt, one by one.
+
+        Raises `TextError` for a prompt with characters that the model has never seen. Where its positions are used up,
+        it goes on from the last half of what it sees: keys and values of the rest are computed again.
+        """
+        ids = self.vocabulary.ids(prompt)
+        return self._write(ids, n, temperature, top_k, np.random.default_rng(seed))
+
+    def _write(
+        self, ids: np.ndarray, n: int, temperature: float, top_k: int | None, rng: np.random.Generator
+    ) -> Iterator[str]:
+        most = self.model.max_length
+        while n > 0:
+            ids = ids if len(ids) < most else ids[-(most // 2) :]
+            fit = min(n, most - len(ids))
+            n -= fit
+            for new in self.model.stream(ids, fit, temperature=temperature, top_k=top_k, rng=rng):
+                ids = np.append(ids, new)
+                yield self.vocabulary.text(new[None])
