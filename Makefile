@@ -37,9 +37,8 @@ lint: $(VENV)/.test  ## check style (ruff) and types (mypy, strict)
 	$(RUN) -m mypy
 
 # PyTorch brings gigabytes for GPUs along; PIP_EXTRA_INDEX_URL=<where its CPU wheels are> make bench does not.
-bench: $(VENV)/.bench  ## time tinyattn beside its peers (downloads them, PyTorch too)
-	$(RUN) -m benchmarks.overhead $(ARGS)
-	$(RUN) -m benchmarks.attention $(ARGS)
+bench: $(VENV)/.bench  ## time everything beside its peers (downloads them, PyTorch too) into benchmarks/RESULTS.md
+	$(RUN) -m benchmarks $(ARGS)
 
 reference: $(VENV)/.test  ## write docs/reference.md from the docstrings
 	$(RUN) docs/make_reference.py

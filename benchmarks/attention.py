@@ -14,11 +14,9 @@ that `tinyattn doctor` finds fastest on this processor, unless `--as-set` keeps 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -32,10 +30,13 @@ from benchmarks.common import (
     is_installed,
     machine,
     run,
+    settings,
     table,
+    timer,
     told,
     version,
     whole_number,
+    with_the_best_kernels,
 )
 from tinyattn.rules.attention import attention as readable
 
@@ -53,7 +54,6 @@ CASES = (
 )
 MODES = ("full, forward", "full, forward and backward", "causal, forward", "causal, forward and backward")
 ROUNDS = 9
-PAUSE, WARM_UP, A_SAMPLE = 0.02, 0.1, 0.02  # seconds
 READABLE_UP_TO = 2**25  # scores; beyond, the readable rule would take gigabytes
 CLOSE = 1e-4  # of float32, relative to the largest number
 
@@ -239,32 +239,9 @@ def calls(subjects: Sequence[Subject], case: Case, mode: str) -> dict[str, tuple
     return made
 
 
-def timer(subject: Subject, call: Callable[[], Any]) -> Callable[[], float]:
-    """Takes a sample: milliseconds a call."""
-    subject.ready()
-    start = perf_counter()
-    call()
-    times = max(1, min(1000, round(A_SAMPLE / (perf_counter() - start))))
-
-    def sample() -> float:
-        subject.ready()
-        sleep(PAUSE)
-        warm = perf_counter() + WARM_UP
-        while True:
-            call()
-            if perf_counter() > warm:
-                break
-        start = perf_counter()
-        for _ in range(times):
-            call()
-        return (perf_counter() - start) * 1e3 / times
-
-    return sample
-
-
 def measure(subjects: Sequence[Subject], case: Case, mode: str, rounds: int) -> dict[str, Any]:
     """A row: the medians, and tinyattn's over the fastest peer's, None where there is no peer."""
-    timers = {name: timer(*timed) for name, timed in calls(subjects, case, mode).items()}
+    timers = {name: timer(call, subject.ready) for name, (subject, call) in calls(subjects, case, mode).items()}
     if case[2] >= 4096:
         rounds = max(3, rounds // 2)
     medians = {name: statistics.median(numbers) for name, numbers in interleaved(timers, rounds).items()}
@@ -283,7 +260,7 @@ def measure(subjects: Sequence[Subject], case: Case, mode: str, rounds: int) -> 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     if not options.as_set:
-        _with_the_best_kernels()
+        with_the_best_kernels()
     cases = options.case or CASES
     here = subjects()
     titles = ("(batch, heads, n, d_k)", "", *dict.fromkeys(s.name.partition(",")[0] for s in here), "ratio")
@@ -298,13 +275,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"\r{len(rows)} of {len(cases) * len(MODES)}", end="\r", file=sys.stderr, flush=True)
     if options.json:
         print(as_json(rows))
-        print("\n".join(_settings()), file=sys.stderr)
+        print("\n".join(settings()), file=sys.stderr)
         return
     print("Attention, float32: milliseconds, medians of interleaved samples; ratio: tinyattn over the fastest peer\n")
     print(table([titles, *(_row(row, titles[2:-1]) for row in rows)]))
     where = machine()
     print("\n" + told(where))
-    print("\n".join(_settings()))
+    print("\n".join(settings()))
     print(", ".join(f"{name} {version(name)}" for name in ("tinyattn", "torch", "jax") if is_installed(name)))
     if missing := [name for name in ("torch", "jax") if not is_installed(name)]:
         print(f"not installed: {', '.join(missing)}; pip install 'tinyattn[bench]' brings torch")
@@ -313,32 +290,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _row(row: dict[str, Any], names: Sequence[str]) -> tuple[str, ...]:
     times = (f"{row['milliseconds'][name]:.3f}" if name in row["milliseconds"] else "-" for name in names)
     return str(tuple(row["case"])), row["mode"], *times, "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
-
-
-WAS = "TINYATTN_BENCHMARK_CORETYPE_WAS"
-
-
-def _with_the_best_kernels() -> None:
-    """Start again with what the doctor advises: BLAS reads the environment when NumPy is imported."""
-    if WAS in os.environ:
-        return
-    advice = ta.doctor().settings
-    os.environ[WAS] = os.environ.get("OPENBLAS_CORETYPE", "")
-    if advice:
-        sys.stdout.flush()
-        os.execve(sys.executable, sys.orig_argv, os.environ | advice)
-
-
-def _settings() -> list[str]:
-    found = ta.doctor(measure=False)
-    now = os.environ.get("OPENBLAS_CORETYPE", "")
-    lines = [f"{found.blas}, {found.threads} threads; OPENBLAS_CORETYPE={now}"]
-    was = os.environ.get(WAS, now)
-    if was != now:
-        lines.append(
-            f"OPENBLAS_CORETYPE was {was or 'not set'}; it is set here as `tinyattn doctor` advises (--as-set keeps it)"
-        )
-    return lines
 
 
 def _parser() -> Parser:

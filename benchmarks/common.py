@@ -14,7 +14,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from time import perf_counter, sleep
 from typing import Any, NamedTuple, NoReturn, TypeVar
+
+import tinyattn as ta
 
 T = TypeVar("T")
 
@@ -58,6 +61,36 @@ def interleaved(subjects: Mapping[str, Callable[[], T]], rounds: int) -> dict[st
     return measured
 
 
+PAUSE, WARM_UP, A_SAMPLE = 0.02, 0.1, 0.02  # seconds
+
+
+def timer(call: Callable[[], Any], ready: Callable[[], None]) -> Callable[[], float]:
+    """Takes a sample: milliseconds a call. `ready` makes the settings that the calls need.
+
+    A sample is the mean of a few calls. Before it there is a pause, in which threads that spin come to rest, and then
+    calls that aren't timed, in which cores that slept wake up: the figures are those of a loop that runs.
+    """
+    ready()
+    start = perf_counter()
+    call()
+    times = max(1, min(1000, round(A_SAMPLE / (perf_counter() - start))))
+
+    def sample() -> float:
+        ready()
+        sleep(PAUSE)
+        warm = perf_counter() + WARM_UP
+        while True:
+            call()
+            if perf_counter() > warm:
+                break
+        start = perf_counter()
+        for _ in range(times):
+            call()
+        return (perf_counter() - start) * 1e3 / times
+
+    return sample
+
+
 # ---------------------------------------------------------------------------------------------------- the machine
 
 
@@ -96,6 +129,33 @@ def _cpu_model() -> str:
             if name.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine() or "unknown processor"
+
+
+WAS = "TINYATTN_BENCHMARK_CORETYPE_WAS"
+
+
+def with_the_best_kernels() -> None:
+    """Start again with what the doctor advises: BLAS reads the environment when NumPy is imported."""
+    if WAS in os.environ:
+        return
+    advice = ta.doctor().settings
+    os.environ[WAS] = os.environ.get("OPENBLAS_CORETYPE", "")
+    if advice:
+        sys.stdout.flush()
+        os.execve(sys.executable, sys.orig_argv, os.environ | advice)
+
+
+def settings() -> list[str]:
+    """BLAS and its kernels, in lines."""
+    found = ta.doctor(measure=False)
+    now = os.environ.get("OPENBLAS_CORETYPE", "")
+    lines = [f"{found.blas}, {found.threads} threads; OPENBLAS_CORETYPE={now}"]
+    was = os.environ.get(WAS, now)
+    if was != now:
+        lines.append(
+            f"OPENBLAS_CORETYPE was {was or 'not set'}; it is set here as `tinyattn doctor` advises (--as-set keeps it)"
+        )
+    return lines
 
 
 # ---------------------------------------------------------------------------------------------------- saying it

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import attention
+from benchmarks import attention, common
 from benchmarks.attention import CASES, MODES, Readable, Subject, TinyAttn, calls, measure
 from benchmarks.common import BenchmarkError, is_installed
 
@@ -18,9 +18,9 @@ TINY = (2, 3, 7, 5)
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
-    monkeypatch.setattr(attention, "A_SAMPLE", 1e-6)
-    monkeypatch.setattr(attention, "PAUSE", 0.0)
-    monkeypatch.setattr(attention, "WARM_UP", 0.0)
+    monkeypatch.setattr(common, "A_SAMPLE", 1e-6)
+    monkeypatch.setattr(common, "PAUSE", 0.0)
+    monkeypatch.setattr(common, "WARM_UP", 0.0)
 
 
 def run_benchmark(*arguments, check=0):
@@ -96,7 +96,7 @@ def test_the_table():
 
 def test_other_kernels_are_told(monkeypatch, capsys):
     """As after the new start that the doctor's advice brings."""
-    monkeypatch.setenv(attention.WAS, "Haswell")
+    monkeypatch.setenv(common.WAS, "Haswell")
     monkeypatch.setenv("OPENBLAS_CORETYPE", "SkylakeX")
     attention.main(["--rounds", "1", "--case", "1,1,3,2"])
     told = capsys.readouterr().out
@@ -118,6 +118,6 @@ def test_one_position_has_gradients_of_zeros():
 
 
 def test_a_case_too_large_for_the_machine(capsys, monkeypatch):
-    monkeypatch.setenv(attention.WAS, "")
+    monkeypatch.setenv(common.WAS, "")
     with pytest.raises(BenchmarkError, match=r"^\(1000000, .* is too large for this machine"):
         attention.main(["--case", "1000000,1000000,1000000,1000000", "--as-set"])
