@@ -1,4 +1,4 @@
-"""Training a character GPT: tinyattn beside PyTorch and JAX, with the sizes of nanoGPT's recipe for a CPU.
+"""Training a character GPT: tinyattn beside PyTorch, JAX and HIPS autograd, with the sizes of nanoGPT's CPU recipe.
 
 4 blocks of 4 heads, d_model 128, 64 characters, 12 sequences a step; AdamW with β₂ 0.99 and weight decay 0.1 on
 matrices, gradients clipped to norm 1, rate 1e-3 to 1e-4 after 100 steps of warm-up; no dropout, no biases, tied
@@ -6,7 +6,7 @@ embeddings, the exact GELU. All subjects start from the same numbers and see the
 20 steps are compared before anything is timed. With --steps they are trained on, and compared on what is held out.
 
 A sample is the mean of a few steps, taken as in `benchmarks/attention.py`. PyTorch (with its fused attention and AdamW)
-is timed with one thread and with all, eager and compiled; the fastest counts.
+is timed with one thread and with all, eager and compiled; the fastest counts. MyGrad is left out: it has no erf.
 """
 
 from __future__ import annotations
@@ -244,6 +244,63 @@ def jax_gpt(arrays: Arrays, vocab_size: int) -> Trained:
     return Trained(step, lambda ids, y: float(look(state[0][0], ids.astype(np.int32), y.astype(np.int32))))
 
 
+def autograd_gpt(arrays: Arrays, vocab_size: int) -> Trained:
+    """HIPS autograd, with clipping and AdamW in NumPy."""
+    import autograd
+    import autograd.numpy as anp
+    from autograd.scipy.special import erf
+
+    p = {name: x.copy() for name, x in arrays.items()}
+    means, squares = ({name: np.zeros_like(x) for name, x in p.items()} for _ in range(2))
+    steps = itertools.count()
+    hidden = np.where(np.tri(LENGTH, dtype=bool), 0.0, -np.inf).astype(np.float32)
+
+    def norm(x: Any, weight: Any) -> Any:
+        centred = x - anp.mean(x, axis=-1, keepdims=True)
+        return centred / anp.sqrt(anp.mean(centred * centred, axis=-1, keepdims=True) + np.float32(1e-5)) * weight
+
+    def softmax(x: Any) -> Any:
+        exp = anp.exp(x - anp.max(x, axis=-1, keepdims=True))
+        return exp / anp.sum(exp, axis=-1, keepdims=True)
+
+    def split(x: Any) -> Any:
+        return anp.swapaxes(anp.reshape(x, (*x.shape[:2], HEADS, -1)), 1, 2)
+
+    def loss_of(p: Any, ids: np.ndarray, following: np.ndarray) -> Any:
+        x = p["words.weight"][ids] + p["positions.weight"][: ids.shape[1]]
+        for i in range(BLOCKS):
+            own = f"blocks.blocks.{i}."
+            seen = norm(x, p[own + "norm_attention.weight"])
+            q, k, v = (split(anp.dot(seen, p[f"{own}attention.w_{name}"])) for name in ("query", "key", "value"))
+            scores = anp.matmul(q, anp.swapaxes(k, -1, -2)) * np.float32((D_MODEL // HEADS) ** -0.5)
+            mixed = anp.swapaxes(anp.matmul(softmax(scores + hidden), v), 1, 2)
+            x = x + anp.dot(anp.reshape(mixed, x.shape), p[own + "attention.w_output"])
+            made = anp.dot(norm(x, p[own + "norm_mlp.weight"]), p[own + "mlp.expand.weight"])
+            made = made * (np.float32(0.5) + np.float32(0.5) * erf(made * np.float32(0.5**0.5)))
+            x = x + anp.dot(made, p[own + "mlp.contract.weight"])
+        scores = anp.dot(norm(x, p["blocks.norm.weight"]), anp.transpose(p["words.weight"]))
+        weights = anp.reshape(softmax(scores), (-1, scores.shape[-1]))
+        return -anp.mean(anp.log(weights[np.arange(following.size), following.reshape(-1)]))
+
+    gradients = autograd.value_and_grad(loss_of)
+
+    def step(ids: np.ndarray, following: np.ndarray) -> float:
+        loss, g = gradients(p, ids, following)
+        t = next(steps)
+        rate, (beta1, beta2) = rate_at(t), BETAS
+        factor = np.float32(min(1.0, CLIP / math.sqrt(sum(float(np.vdot(x, x)) for x in g.values()))))
+        for name, x in g.items():
+            means[name] += (1 - beta1) * (factor * x - means[name])
+            squares[name] += (1 - beta2) * ((factor * x) ** 2 - squares[name])
+            if x.ndim > 1:
+                p[name] *= np.float32(1 - rate * DECAY)
+            root = np.sqrt(squares[name] / np.float32(1 - beta2 ** (t + 1))) + np.float32(EPS)
+            p[name] -= np.float32(rate / (1 - beta1 ** (t + 1))) * means[name] / root
+        return float(loss)
+
+    return Trained(step, lambda ids, following: float(loss_of(p, ids, following)))
+
+
 class Subject(NamedTuple):
     """Somebody who can train the model."""
 
@@ -264,6 +321,8 @@ def subjects(*, with_compiled: bool = True) -> list[Subject]:
                 found.append(Subject(f"pytorch compiled, {threads}", partial(torch_gpt, compiled=True), ready))
     if is_installed("jax"):
         found.append(Subject("jax", jax_gpt))
+    if is_installed("autograd") and is_installed("scipy"):
+        found.append(Subject("autograd", autograd_gpt))
     return found
 
 
@@ -321,7 +380,7 @@ def trained(subjects: Sequence[Subject], text: Text, arrays: Arrays, steps: int)
     found: dict[str, float] = {}
     for subject in reversed(subjects):  # the ways with all threads come last
         project = subject.name.partition(",")[0].partition(" ")[0]
-        if project in found or "compiled" in subject.name:
+        if project in found or "compiled" in subject.name or project == "autograd":  # which takes 20 times as long
             continue
         subject.ready()
         model = subject.make({name: x.copy() for name, x in arrays.items()}, text.vocab_size)
@@ -357,11 +416,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{name}: loss {loss:.4f} on what is held out, after {options.steps} steps")
     print("\n" + told(machine()))
     print("\n".join(settings()))
-    print(", ".join(f"{name} {version(name)}" for name in ("tinyattn", "torch", "jax") if is_installed(name)))
+    print(
+        ", ".join(f"{name} {version(name)}" for name in ("tinyattn", "torch", "jax", "autograd") if is_installed(name))
+    )
 
 
 def _parser() -> Parser:
-    parser = Parser(prog=PROGRAM, description="Time the training of a character GPT beside PyTorch and JAX.")
+    parser = Parser(prog=PROGRAM, description="Time the training of a character GPT beside its peers.")
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a text in UTF-8 (default: our own sources)")
     parser.add_argument("--json", action="store_true", help="print a list with one row as JSON instead of a table")
     parser.add_argument(
