@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of mallopt(3)
@@ -20,6 +19,8 @@ def keep_memory() -> bool:
     """
     if not sys.platform.startswith("linux"):
         return False
+    import ctypes  # takes a while, and few need it
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False

@@ -13,7 +13,6 @@ from tinyattn.engine import no_grad
 from tinyattn.functions import broadcast_to, concatenate, embedding, linear, matmul
 from tinyattn.nn.attention import KeyValueCache, check_caches
 from tinyattn.nn.dropout import Dropout
-from tinyattn.nn.gpt2 import BENDS, EPS, from_gpt2, read_config, read_safetensors
 from tinyattn.nn.initial import Seed, check_dtype, check_sizes, generator, normal
 from tinyattn.nn.linear import Embedding, Linear
 from tinyattn.nn.module import Module
@@ -103,6 +102,8 @@ class GPT(Module):
         `pip install 'tinyattn[demos]'` brings. Raises `FileNotFoundError`, and `ValueError` for a file that is damaged,
         or no GPT-2.
         """
+        from tinyattn.nn.gpt2 import BENDS, EPS, from_gpt2, read_config, read_safetensors
+
         check_dtype("from_safetensors", dtype)
         state, config = from_gpt2(read_safetensors(path)), read_config(path)
         for name in ("words.weight", "positions.weight", "blocks.blocks.0.mlp.expand.weight"):
