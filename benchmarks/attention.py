@@ -14,7 +14,6 @@ that `tinyattn doctor` finds fastest on this processor, unless `--as-set` keeps 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,9 +25,9 @@ from benchmarks.common import (
     BenchmarkError,
     Parser,
     as_json,
-    interleaved,
     is_installed,
     machine,
+    row_of,
     run,
     settings,
     table,
@@ -244,14 +243,7 @@ def measure(subjects: Sequence[Subject], case: Case, mode: str, rounds: int) -> 
     timers = {name: timer(call, subject.ready) for name, (subject, call) in calls(subjects, case, mode).items()}
     if case[2] >= 4096:
         rounds = max(3, rounds // 2)
-    medians = {name: statistics.median(numbers) for name, numbers in interleaved(timers, rounds).items()}
-    milliseconds: dict[str, float] = {}
-    for name, median in medians.items():
-        peer = name.partition(",")[0]
-        milliseconds[peer] = min(median, milliseconds.get(peer, median))
-    peers = [median for name, median in milliseconds.items() if name not in (TinyAttn.name, Readable.name)]
-    ratio = milliseconds[TinyAttn.name] / min(peers) if peers else None
-    return {"case": list(case), "mode": mode, "milliseconds": milliseconds, "ratio": ratio}
+    return row_of(case, mode, timers, rounds, (TinyAttn.name, Readable.name))
 
 
 # ---------------------------------------------------------------------------------------------------- the command

@@ -27,9 +27,9 @@ from benchmarks.common import (
     BenchmarkError,
     Parser,
     as_json,
-    interleaved,
     is_installed,
     machine,
+    row_of,
     run,
     settings,
     table,
@@ -361,15 +361,8 @@ def measure(subjects: Sequence[Subject], text: Text, rounds: int, steps: int) ->
         name: timer(lambda step=model.step, batches=own_batches[name]: step(*next(batches)), ready[name])
         for name, model in models.items()
     }
-    medians = {name: statistics.median(numbers) for name, numbers in interleaved(timers, rounds).items()}
-    milliseconds: dict[str, float] = {}
-    for name, median in medians.items():
-        peer = name.partition(",")[0]
-        milliseconds[peer] = min(median, milliseconds.get(peer, median))
-    peers = [median for name, median in milliseconds.items() if name != "tinyattn"]
-    ratio = milliseconds["tinyattn"] / min(peers) if peers else None
     case = [BLOCKS, HEADS, D_MODEL, LENGTH, BATCH, text.vocab_size]
-    row = {"case": case, "mode": "training step", "milliseconds": milliseconds, "ratio": ratio}
+    row = row_of(case, "training step", timers, rounds, ("tinyattn",))
     if steps:
         row |= {"steps": steps, "validation_loss": trained(subjects, text, arrays, steps)}
     return row

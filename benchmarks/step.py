@@ -11,7 +11,6 @@ timed with one thread and with all, eager and compiled, and the fastest counts f
 from __future__ import annotations
 
 import itertools
-import statistics
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,9 +23,9 @@ from benchmarks.common import (
     BenchmarkError,
     Parser,
     as_json,
-    interleaved,
     is_installed,
     machine,
+    row_of,
     run,
     settings,
     table,
@@ -353,14 +352,7 @@ def measure(subjects: Sequence[Subject], sizes: Sizes, rounds: int) -> dict[str,
             raise BenchmarkError(f"{subject.name}: losses of {tuple(sizes)} are off by {off:.1e} from {OWN[0]}'s")
         step = subject.make(sizes, {name: x.copy() for name, x in arrays.items()})
         timers[subject.name] = timer(lambda step=step: step(*next(cycle)), subject.ready)
-    medians = {name: statistics.median(numbers) for name, numbers in interleaved(timers, rounds).items()}
-    milliseconds: dict[str, float] = {}
-    for name, median in medians.items():
-        peer = name.partition(",")[0]
-        milliseconds[peer] = min(median, milliseconds.get(peer, median))
-    peers = [median for name, median in milliseconds.items() if name not in OWN]
-    ratio = milliseconds["tinyattn"] / min(peers) if peers else None
-    return {"case": list(sizes), "mode": "training step", "milliseconds": milliseconds, "ratio": ratio}
+    return row_of(sizes, "training step", timers, rounds, OWN)
 
 
 # ---------------------------------------------------------------------------------------------------- the command

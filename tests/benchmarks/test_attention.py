@@ -57,7 +57,7 @@ class Peer(Readable):
 
 def test_the_ratio_is_to_the_fastest_peer(monkeypatch):
     times = {"tinyattn": [6.0], "fast, 1 thread": [3.0], "fast, 2 threads": [2.0], "slow": [9.0], "readable": [1.0]}
-    monkeypatch.setattr(attention, "interleaved", lambda timers, rounds: {name: times[name] for name in timers})
+    monkeypatch.setattr(common, "interleaved", lambda timers, rounds: {name: times[name] for name in timers})
     here = [TinyAttn(), Peer("fast, 1 thread"), Peer("fast, 2 threads"), Peer("slow"), Readable()]
     row = measure(here, TINY, MODES[0], 1)
     assert row["milliseconds"] == {"tinyattn": 6.0, "fast": 2.0, "slow": 9.0, "readable": 1.0}

@@ -16,6 +16,7 @@ from tinyattn.nodes import numbers
 from tinyattn.rules.allowed import Window, check_options
 from tinyattn.rules.attention import check_softcap
 from tinyattn.rules.checks import check_flag, check_number
+from tinyattn.rules.multi_head import merge, split
 from tinyattn.tensor import Tensor
 
 
@@ -251,7 +252,7 @@ class MultiHeadAttention(Module):
         heads, weights = mixed if isinstance(mixed, tuple) else (mixed, None)
         if head_weights is not None:
             heads = heads * self._of_heads(head_weights)
-        output = linear(self._join(heads), self.w_output, self.b_output)
+        output = linear(merge(heads), self.w_output, self.b_output)
         return (output, weights) if return_weights else output
 
     def prune_heads(self, heads: Iterable[int]) -> None:
@@ -313,19 +314,13 @@ class MultiHeadAttention(Module):
             )
         return weights[..., None, None]
 
-    def _split(self, x: Tensor, n_heads: int) -> Tensor:
+    def _split(self, x: Any, n_heads: int) -> Any:
         """(..., n, n_heads d) → (..., n_heads, n, d)."""
         if x.ndim < 2:
             raise ValueError(
                 f"MultiHeadAttention: query, key and value must be (..., length, d_model); got shape {x.shape}"
             )
-        *lead, n, d = x.shape
-        return x.reshape(*lead, n, n_heads, d // n_heads).swapaxes(-2, -3)
-
-    def _join(self, heads: Tensor) -> Tensor:
-        """(..., n_heads, n, d_v) → (..., n, n_heads d_v)."""
-        *lead, n_heads, n, d_v = heads.shape
-        return heads.swapaxes(-2, -3).reshape(*lead, n, n_heads * d_v)
+        return split(x, n_heads)
 
 
 def _matrix(rng: np.random.Generator, d_in: int, d_out: int, dtype: Any) -> Tensor:
