@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.common import BenchmarkError, Parser, machine, run, told
+from benchmarks.common import BenchmarkError, Parser, machine, run, told, whole_number
 
 PROGRAM = "python -m benchmarks"
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -32,7 +32,10 @@ ALL = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not options.out.parent.is_dir() or options.out.is_dir():  # told now, and not after all the work
+        parser.error(f"{options.out} can't be written: it's a folder, or there is none to hold it")
     chosen = [benchmark for benchmark in ALL if benchmark.name in (options.only or [one.name for one in ALL])]
     lines = [
         "# Results",
@@ -65,7 +68,7 @@ def _parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="Run all benchmarks and write what they print to one page.")
     names = [benchmark.name for benchmark in ALL]
     parser.add_argument("--only", choices=names, action="append", metavar="NAME", help=f"of {', '.join(names)}")
-    parser.add_argument("--rounds", type=int, choices=range(1, 1001), metavar="R", help="samples (default: theirs)")
+    parser.add_argument("--rounds", type=whole_number(1, 1000), metavar="R", help="samples (default: theirs)")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="the page (benchmarks/RESULTS.md)")
     return parser
 

@@ -94,7 +94,8 @@ def read(path: Path | None) -> Text:
     try:
         text = "\n".join(one.read_text(encoding="utf-8") for one in paths)
     except (OSError, UnicodeDecodeError) as error:
-        raise BenchmarkError(f"{path}: no text that can be read ({error})") from None
+        why = getattr(error, "strerror", None) or error
+        raise BenchmarkError(f"{path}: no text that can be read ({why})") from None
     characters, ids = np.unique(np.frombuffer(text.encode("utf-32-le"), np.uint32), return_inverse=True)
     cut = int(len(ids) * 0.9)
     if len(ids) - cut <= LENGTH:
@@ -391,11 +392,16 @@ def trained(subjects: Sequence[Subject], text: Text, arrays: Arrays, steps: int)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        text = read(options.file)
+    except BenchmarkError as error:
+        parser.error(str(error))
     if not options.as_set:
         with_the_best_kernels()
     ta.keep_memory()
-    row = measure(subjects(with_compiled=not options.eager), read(options.file), options.rounds, options.steps)
+    row = measure(subjects(with_compiled=not options.eager), text, options.rounds, options.steps)
     if options.json:
         print(as_json([row]))
         print("\n".join(settings()), file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import math
 import os
@@ -11,6 +12,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
+
+NEEDED = ("matplotlib", "rich", "safetensors")
+
+
+def launch(demo: str) -> int:
+    """Run a demo's command, if what it needs is installed."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"demos.{demo}: {missing[0]} is missing; pip install 'tinyattn[demos]' brings it", file=sys.stderr)
+        return 2
+    status: int = importlib.import_module(f"demos.{demo}.command").main(sys.argv[1:])
+    return status
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,10 +1,9 @@
 """`python -m demos.gpt train FILE...` and `python -m demos.gpt sample --prompt "..."`."""
 
-import importlib.util
 import os
 import sys
 
-NEEDED = ("matplotlib", "rich", "safetensors")
+from demos.commands import launch
 
 # Processes that share a machine share its cores. NumPy reads this when it is loaded; what the user has set
 # stands.
@@ -13,20 +12,8 @@ if _together.isdecimal() and int(_together) > 1:
     for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(_name, str(max(1, (os.cpu_count() or 1) // int(_together))))
 
-
-def start() -> int:
-    """Run the command, if what it needs is installed."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        print(f"demos.gpt: {missing[0]} is missing; pip install 'tinyattn[demos]' brings it", file=sys.stderr)
-        return 2
-    from demos.gpt.command import main
-
-    return main(sys.argv[1:])
-
-
 if __name__ == "__main__":
     try:
-        sys.exit(start())
+        sys.exit(launch("gpt"))
     except KeyboardInterrupt:  # before there was anything to interrupt
         sys.exit(130)

@@ -93,7 +93,7 @@ def test_gpt_beside_its_peers(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["step", "gpt"])
-@pytest.mark.parametrize("arguments", [["--rounds", "x"], ["--fast"]])
+@pytest.mark.parametrize("arguments", [["--rounds", "x"], ["--fast"], ["/nowhere"]])
 def test_a_mistake_is_told_in_one_line(name, arguments):
     command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
@@ -122,6 +122,11 @@ def test_the_page_of_all(monkeypatch, tmp_path, capsys):
     assert "    $ python -m benchmarks.step\n    what benchmarks.step says\n" in text
     assert "benchmarks.gpt" in text
     assert "benchmarks.attention" not in text
+    with pytest.raises(SystemExit, match="2"):  # before anything is run
+        everything.main(["--out", str(tmp_path / "nowhere" / "x")])
+    with pytest.raises(SystemExit, match="2"):
+        everything.main(["--out", str(tmp_path)])
+    assert "can't be written" in capsys.readouterr().err
     monkeypatch.setattr(subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, 1, ""))
     out.unlink()
     with pytest.raises(BenchmarkError, match=r"^benchmarks.overhead ended with status 1; nothing is written"):
