@@ -243,7 +243,7 @@ def measure(subjects: Sequence[Subject], case: Case, mode: str, rounds: int) -> 
     timers = {name: timer(call, subject.ready) for name, (subject, call) in calls(subjects, case, mode).items()}
     if case[2] >= 4096:
         rounds = max(3, rounds // 2)
-    return row_of(case, mode, timers, rounds, (TinyAttn.name, Readable.name))
+    return row_of(case, mode, timers, rounds, (TinyAttn.name,), (Readable.name,))
 
 
 # ---------------------------------------------------------------------------------------------------- the command

@@ -65,19 +65,24 @@ PAUSE, WARM_UP, A_SAMPLE = 0.02, 0.1, 0.02  # seconds
 
 
 def row_of(
-    case: Sequence[int], mode: str, timers: Mapping[str, Callable[[], float]], rounds: int, own: Sequence[str]
+    case: Sequence[int],
+    mode: str,
+    timers: Mapping[str, Callable[[], float]],
+    rounds: int,
+    own: Sequence[str],
+    beside: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """A row of `--json`: medians of interleaved samples, and the first of `own` over the fastest that isn't among them.
+    """A row of `--json`: medians of interleaved samples, and the fastest of `own` over the fastest peer.
 
-    What stands before a comma is the name of a peer, which counts with the fastest of its ways; without peers there is
-    no ratio, but None.
+    What is `beside` is shown, and counts for neither. What stands before a comma is the name of a peer, which counts
+    with the fastest of its ways; without peers there is no ratio, but None.
     """
     milliseconds: dict[str, float] = {}
     for name, numbers in interleaved(timers, rounds).items():
         peer, median = name.partition(",")[0], statistics.median(numbers)
         milliseconds[peer] = min(median, milliseconds.get(peer, median))
-    peers = [median for name, median in milliseconds.items() if name not in own]
-    ratio = milliseconds[own[0]] / min(peers) if peers else None
+    peers = [median for name, median in milliseconds.items() if name not in (*own, *beside)]
+    ratio = min(milliseconds[name] for name in own) / min(peers) if peers else None
     return {"case": list(case), "mode": mode, "milliseconds": milliseconds, "ratio": ratio}
 
 

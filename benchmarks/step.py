@@ -1,11 +1,12 @@
-"""One training step of a small transformer: tinyattn's tape beside PyTorch, JAX, HIPS autograd, MyGrad, and by hand.
+"""One training step of a small transformer: tinyattn beside PyTorch, JAX, HIPS autograd, MyGrad, and by hand.
 
     x = words[ids] + positions;   h = x + attention(norm(x));   y = h + W₂ relu(W₁ norm(h) + b₁) + b₂
     loss = cross-entropy of y_last W;   Adam at 1e-3
 
 float32, no biases in attention. All subjects start from the same numbers and see the same batches; their losses over
 the first 20 steps are compared before anything is timed. Samples are taken as in `benchmarks/attention.py`. PyTorch is
-timed with one thread and with all, eager and compiled, and the fastest counts for each.
+timed with one thread and with all, eager and compiled, and the fastest counts for each; so is tinyattn on the tape, and
+as `tinyattn.compile` replays it. The step by hand is shown beside them, and doesn't count.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ PROGRAM = "python -m benchmarks.step"
 RATE, BETAS, EPS = 1e-3, (0.9, 0.999), 1e-8
 ROUNDS, N_BATCHES, COMPARED = 9, 32, 20
 CLOSE = 1e-3  # of losses in float32, after 20 steps
-OWN = ("tinyattn", "by hand")
+OWN, BESIDE = ("tinyattn", "tinyattn compiled"), ("by hand",)
 
 Arrays = dict[str, np.ndarray]
 Step = Callable[[np.ndarray, np.ndarray], float]
@@ -127,12 +128,17 @@ OURS = {
 }  # fmt: skip
 
 
-def tinyattn_step(sizes: Sizes, arrays: Arrays) -> Step:
+def tinyattn_step(sizes: Sizes, arrays: Arrays, *, compiled: bool = False) -> Step:
     model = Model(sizes, arrays)
     optimizer = ta.optim.Adam(model.parameters(), RATE, betas=BETAS, eps=EPS)
 
+    def loss_of(ids: np.ndarray, targets: np.ndarray) -> ta.Tensor:
+        return ta.cross_entropy(model(ids), targets)
+
+    loss_of = ta.compile(loss_of) if compiled else loss_of
+
     def step(ids: np.ndarray, targets: np.ndarray) -> float:
-        loss = ta.cross_entropy(model(ids), targets)
+        loss = loss_of(ids, targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -299,6 +305,7 @@ class Subject(NamedTuple):
 def subjects(*, with_compiled: bool = True) -> list[Subject]:
     found = [
         Subject("tinyattn", tinyattn_step),
+        Subject("tinyattn compiled", partial(tinyattn_step, compiled=True)),
         Subject("by hand", lambda sizes, arrays: ByHand(arrays, sizes.n_heads, RATE).step),
     ]
     if is_installed("torch"):
@@ -332,7 +339,7 @@ def losses(subject: Subject, sizes: Sizes, arrays: Arrays) -> list[float]:
 
 
 def measure(subjects: Sequence[Subject], sizes: Sizes, rounds: int) -> dict[str, Any]:
-    """A row: the medians, and tinyattn's over the fastest peer's; None where there is no peer.
+    """A row: the medians, and the faster one of tinyattn's over the fastest peer's; None where there is no peer.
 
     Raises `BenchmarkError` where somebody's losses aren't those of the others.
     """
@@ -352,7 +359,7 @@ def measure(subjects: Sequence[Subject], sizes: Sizes, rounds: int) -> dict[str,
             raise BenchmarkError(f"{subject.name}: losses of {tuple(sizes)} are off by {off:.1e} from {OWN[0]}'s")
         step = subject.make(sizes, {name: x.copy() for name, x in arrays.items()})
         timers[subject.name] = timer(lambda step=step: step(*next(cycle)), subject.ready)
-    return row_of(sizes, "training step", timers, rounds, OWN)
+    return row_of(sizes, "training step", timers, rounds, OWN, BESIDE)
 
 
 # ---------------------------------------------------------------------------------------------------- the command
@@ -370,7 +377,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\n".join(settings()), file=sys.stderr)
         return
     names = list(dict.fromkeys(name for row in rows for name in row["milliseconds"]))
-    print("A training step, float32: milliseconds, medians of interleaved samples; ratio: over the fastest peer\n")
+    print("A training step, float32: milliseconds, medians of interleaved samples; ratio: the faster of tinyattn's two")
+    print("over the fastest peer's\n")
     shown = [
         (
             str(tuple(row["case"])),

@@ -40,7 +40,7 @@ FAMILIES = (
         " rules.attention rules.multi_head",
     ),
     Family("Variants of attention", "variants"),
-    Family("Engine", "tensor nodes engine functions checkpoint watch"),
+    Family("Engine", "tensor nodes engine functions checkpoint compilation watch"),
     Family("Derivatives", "derivatives structures"),
     Family("Checker", "gradcheck gallery"),
     Family("Studies and pictures", "explain study graph"),

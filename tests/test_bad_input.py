@@ -276,6 +276,13 @@ ERRORS = {
         (lambda: ta.clip(A, "0", 1.0), TypeError, "min needs numbers; got str"),
         (lambda: ta.clip(A, 0.0, np.ones(5)), ValueError, r"shapes must broadcast; got .*float64 \(5,\)"),
     ],
+    "compile": [
+        (lambda: ta.compile(3), TypeError, "needs a function; got int"),
+        (lambda: ta.compile(lambda: 1.0)(), ta.CompileError, "must give a Tensor that requires a gradient.*; got 1.0"),
+        (lambda: ta.compile(square)(leaf(), n=3), TypeError, "arguments are given by place, without names; got n="),
+        (lambda: ta.compile(square)({}), TypeError, "compile: an argument needs numbers; got dict"),
+        (lambda: ta.compile(square).source, ta.CompileError, "there is no program yet; call the function first"),
+    ],
     "concatenate": [
         (lambda: ta.concatenate([]), ValueError, "needs one at least; got none"),
         (lambda: ta.concatenate(None), TypeError, r"needs a list of arrays; got NoneType"),

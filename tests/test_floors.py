@@ -24,6 +24,7 @@ FLOORS = {
     "nodes": 1,
     "watch": 1,
     "checkpoint": 1,
+    "compilation": 1,
     "functions": 1,
     "variants": 1,
     "linalg": 1,
@@ -46,9 +47,9 @@ FLOORS = {
 }
 # Those that share a line of the plan, and so may import each other.
 TOGETHER = [
-    {"nodes", "watch", "checkpoint", "engine", "tensor", "functions", "linalg", "derivatives", "rows",
+    {"nodes", "watch", "checkpoint", "compilation", "engine", "tensor", "functions", "linalg", "derivatives", "rows",
      "structures", "variants"},
-    {"kernels", "functions"},
+    {"kernels", "functions", "compilation"},
     {"gradcheck", "gallery"},
     {"cli", "__main__"},
 ]

@@ -119,6 +119,7 @@ from tinyattn.variants import (
 from tinyattn.watch import detect_anomaly
 
 if TYPE_CHECKING:
+    from tinyattn.compilation import CompileError, compile
     from tinyattn.diagnosis import Diagnosis, doctor
     from tinyattn.explain import Explanation, explain_gradient
     from tinyattn.gallery import FAULTS as faults
@@ -127,6 +128,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "CompileError",
     "Diagnosis",
     "Explanation",
     "GradientError",
@@ -146,6 +148,7 @@ __all__ = [
     "broadcast_to",
     "checkpoint",
     "clip",
+    "compile",
     "concatenate",
     "cos",
     "cross_entropy",
@@ -251,10 +254,12 @@ __all__ = [
 
 _LATER = {
     "Comparison": "study",
+    "CompileError": "compilation",
     "Diagnosis": "diagnosis",
     "Explanation": "explain",
     "Report": "gradcheck",
     "Sweep": "gradcheck",
+    "compile": "compilation",
     "doctor": "diagnosis",
     "explain_gradient": "explain",
     "faults": "gallery:FAULTS",

@@ -25,6 +25,7 @@ from tinyattn.nodes import (
     ON,
     OURS,
     SHARED,
+    TRACED,
     WATCHED,
     GradientError,
     Hook,
@@ -44,6 +45,7 @@ from tinyattn.nodes import (
     place,
     recording,
     severed,
+    trace,
 )
 from tinyattn.rules.registry import RULES, Array, Backward, Parameters, Result, argument, parameters
 from tinyattn.watch import watch_backward, watch_forward
@@ -67,7 +69,7 @@ __all__ = [
     "walk",
 ]
 
-_float64 = np.float64
+_float32, _float64 = np.float32, np.float64
 _ndarray = np.ndarray
 _new = object.__new__
 _NUMBERS = frozenset({float, int, bool, np.float64, np.float32})  # need no second look
@@ -78,6 +80,9 @@ AXES = frozenset({"axis", "axis1", "axis2", "axes", "source", "destination"})
 
 Kernel = Callable[..., Result]
 """A rule's fast twin. It's told which gradients are wanted, one truth value for each array: `wanted=`."""
+
+KERNELS: dict[Rule, Kernel] = {}
+"""Those of the package's own functions, by rule."""
 
 
 # ---------------------------------------------------------------------------------------------------- forward
@@ -106,7 +111,7 @@ def apply(rule: Rule, inputs: tuple[Any, ...], options: Options = NO_OPTIONS, ke
                 foreign = foreign or x is not None
             arrays.append(x)
             parents.append(None)
-    if differentiable and (foreign or options) and mode.get() & ON:  # what is remembered must stay as it is
+    if differentiable and (foreign or options) and mode.get() & ~WATCHED == ON:  # what is remembered must stay as it is
         if foreign:
             arrays = [x if y is not None else _copied(x) for x, y in zip(arrays, parents, strict=True)]
             inputs = tuple(x if y is None else y for x, y in zip(arrays, parents, strict=True))
@@ -167,15 +172,19 @@ def record(
     if type(result) is not tuple or len(result) != 2:
         raise _no_backward(rule, result)
     output, backward = result
+    node = _new(kind)
+    requires_grad = True
     now = mode.get()
     if now != ON or not differentiable or not (type(output) is _float64 or output.dtype in FLOATS):
         if now & WATCHED:
             watch_forward(rule, inputs, output)
-        if not (differentiable and now & ON and _can_require_grad(output, rule)):
+        requires_grad = bool(differentiable and now & ON and _can_require_grad(output, rule))
+        if now & TRACED:
+            trace.get().append(node)
+        elif not requires_grad:
             return _off_the_graph(kind, rule, parents, output, differentiable, bool(now & ON))
-    node = _new(kind)
     node._data = output
-    node._requires_grad = True
+    node._requires_grad = requires_grad
     node._rule = rule
     node._inputs = inputs
     node._parents = parents
@@ -187,7 +196,7 @@ def record(
         frame = frame.f_back
     node._code = frame.f_code
     node._instruction = frame.f_lasti
-    node._hooks = node.grad = node.name = None
+    node._hooks = node._grad = node.name = None
     return node
 
 
@@ -391,10 +400,19 @@ def backward(root: Node, gradient: Any = None, *, retain_graph: bool = False, cr
         cotangent = leaf(type(root), cotangent)
     found = walk(root, cotangent, retain_graph=retain_graph or create_graph, create_graph=create_graph)
     taken = {id(cotangent)}
-    fresh = {node: g if isinstance(g, Node) else leaf(type(root), _own(g, taken)) for node, g in found.items()}
-    totals = {node: g if node.grad is None else node.grad + g for node, g in fresh.items()}
+    fresh = {node: g if isinstance(g, Node) else _own(g, taken) for node, g in found.items()}
+    totals = {node: g if node._grad is None else _total(node._grad, g, type(root)) for node, g in fresh.items()}
     for node, total in totals.items():  # nothing is written before everything is known
-        node.grad = total
+        node._grad = total
+
+
+def _total(earlier: Any, gradient: Any, kind: type[Node]) -> Any:
+    """The sum of two gradients, each an array or a node; an array where both are."""
+    if isinstance(earlier, Node) and not isinstance(gradient, Node):
+        gradient = leaf(kind, gradient)
+    if isinstance(gradient, Node) and not isinstance(earlier, Node):
+        earlier = leaf(kind, earlier)
+    return earlier + gradient
 
 
 def seed(root: Node, gradient: Any) -> Array:
@@ -406,6 +424,8 @@ def seed(root: Node, gradient: Any) -> Array:
         )
     data = root._data
     if gradient is None:
+        if type(data) is _float64 or type(data) is _float32:
+            return type(data)(1.0)
         if data.size != 1:
             raise GradientError(
                 f"backward: a tensor of shape {data.shape} needs a gradient of that shape to start from; only a single"
@@ -588,14 +608,18 @@ def _heard(node: Node, d_output: Array) -> Array:
 
 def fit(gradient: Array, x: Node, node: Node) -> Array:
     """The gradient that `node` gives its input `x`, in the shape and the dtype of x."""
-    data = x._data
     if not hasattr(gradient, "shape"):
         gradient = np.asarray(gradient)
+    try:
+        return fitted(gradient, x._data)
+    except ValueError:
+        raise _wrong_shape(gradient, x, node) from None
+
+
+def fitted(gradient: Array, data: Array) -> Array:
+    """The gradient of `data`, in its shape and dtype. Raises `ValueError` where broadcasting doesn't explain it."""
     if gradient.shape != data.shape:
-        try:
-            gradient = unbroadcast(gradient, data.shape)
-        except ValueError:
-            raise _wrong_shape(gradient, x, node) from None
+        gradient = unbroadcast(gradient, data.shape)
     return gradient if gradient.dtype == data.dtype else gradient.astype(data.dtype)
 
 

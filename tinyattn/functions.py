@@ -14,7 +14,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import numpy as np
 
-from tinyattn.engine import Kernel, lift
+from tinyattn.engine import KERNELS, Kernel, lift
 from tinyattn.kernels.activations import gelu as gelu_kernel
 from tinyattn.kernels.attention import Choice, choice
 from tinyattn.kernels.attention import attention as attention_kernel
@@ -57,6 +57,8 @@ INDENT = "" if sys.version_info >= (3, 13) else "    "  # what the compiler leav
 
 def _lift(rule: Callable[P, Result], kernel: Kernel | None = None) -> Callable[P, Tensor]:
     function = lift(rule, kernel)
+    if kernel is not None:
+        KERNELS[rule] = kernel
     if rule.__doc__ is not None:
         function.__doc__ = f"{rule.__doc__.rstrip()}\n\n{INDENT}" + NOTE.replace("\n", f"\n{INDENT}")
     if parameters(rule).variadic:  # users pass one sequence, and then options

@@ -64,6 +64,7 @@ class Node:
         "_code",
         "_data",
         "_earlier",
+        "_grad",
         "_hooks",
         "_inputs",
         "_instruction",
@@ -73,7 +74,6 @@ class Node:
         "_parents",
         "_requires_grad",
         "_rule",
-        "grad",
         "name",
     )
     _age: int
@@ -81,6 +81,7 @@ class Node:
     _code: CodeType | None
     _data: Any  # an array; a scalar is what NumPy gives for results of no axes
     _earlier: "weakref.ref[Node]"  # the graph holds it, if it's needed
+    _grad: Any  # an array as it came from the walk back, or a Tensor; None if there is none
     _hooks: list[Hook] | None
     _inputs: tuple[Any, ...] | None
     _instruction: int
@@ -90,14 +91,13 @@ class Node:
     _parents: "tuple[Node | None, ...] | None"
     _requires_grad: bool
     _rule: Rule | None
-    grad: Any
     name: str | None
 
     def __init__(self, data: Array, requires_grad: bool = False, name: str | None = None) -> None:
         """A leaf: a node that no rule made."""
         self._data = data
         self._requires_grad = requires_grad
-        self._rule = self._backward = self._code = self._hooks = self._lent = self._origin = self.grad = None
+        self._rule = self._backward = self._code = self._hooks = self._lent = self._origin = self._grad = None
         self._inputs = self._parents = ()
         self._options = NO_OPTIONS
         self._instruction = 0
@@ -125,15 +125,17 @@ def severed(kind: type[N], data: Array, reason: str, rule: str, parents: "tuple[
 
 OFF: Final = 0
 ON: Final = 1
-WATCHED: Final = 2  # is added to one of them: NaN and infinity are looked for
+WATCHED: Final = 2  # may be added to one of them: NaN and infinity are looked for
+TRACED: Final = 4  # and this: what has no gradient gets a node, too, and all are listed in `trace`
 
 mode: ContextVar[int] = ContextVar("mode", default=ON)
+trace: "ContextVar[list[Node]]" = ContextVar("trace")
 
 
 @contextmanager
 def recording(on: bool) -> Iterator[None]:
     """Whether what is done inside is recorded, for this thread alone."""
-    token = mode.set(mode.get() & WATCHED | on)
+    token = mode.set(mode.get() & ~ON | on)
     try:
         yield
     finally:
@@ -244,6 +246,11 @@ def read_only(array: Array) -> Array:
         array = np.asarray(array).view()
         array.flags.writeable = False
     return array
+
+
+def gradient_of(node: Node) -> Array | None:
+    """The array of a node's gradient, without making a Tensor of it."""
+    return node._grad._data if isinstance(node._grad, Node) else node._grad
 
 
 # ------------------------------------------------------------------------------------------------------ writing

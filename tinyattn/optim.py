@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from tinyattn.nodes import GradientError, numbers, rewrite
+from tinyattn.nodes import GradientError, gradient_of, numbers, rewrite
 from tinyattn.tensor import Tensor
 
 Vector: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
@@ -107,14 +107,14 @@ class Optimizer(ABC):
 
     def _gather(self) -> None:
         """Lay the gradients end to end."""
-        gradients = [parameter.grad for parameter in self.parameters]
+        gradients = [gradient_of(parameter) for parameter in self.parameters]
         if all(gradient is None for gradient in gradients):
             raise GradientError("step: no parameter has a gradient; call backward() on the loss first")
         flat = [
-            np.zeros(parameter.size, parameter.dtype) if gradient is None else gradient._data.reshape(-1)
+            np.zeros(parameter.size) if gradient is None else gradient
             for parameter, gradient in zip(self.parameters, gradients, strict=True)
         ]
-        np.concatenate(flat, out=self._gradient)
+        np.concatenate(flat, axis=None, out=self._gradient)
 
     @abstractmethod
     def _compute(self, piece: slice, rate: float) -> None:

@@ -143,8 +143,6 @@ class Tensor(Node):
 
     __slots__ = ()
 
-    grad: "Tensor | None"
-
     def __init__(self, data: Any, *, requires_grad: bool = False, dtype: Any = None, name: str | None = None) -> None:
         """Wrap an array without copying it; see `tinyattn.tensor`."""
         array = _array(data, dtype)
@@ -188,6 +186,27 @@ class Tensor(Node):
         if value:
             _check_float(self._data, value)
         self._requires_grad = bool(value)
+
+    @property
+    def grad(self) -> "Tensor | None":
+        """The gradient that `backward` has added up here; None where it hasn't. It can be set, and forgotten by None.
+
+        Raises `TypeError` for what isn't a Tensor, `ValueError` for one of another shape.
+        """
+        found = self._grad
+        if found is not None and not isinstance(found, Node):  # a Tensor is made of it when somebody looks
+            found = self._grad = leaf(Tensor, found)
+        gradient: Tensor | None = found
+        return gradient
+
+    @grad.setter
+    def grad(self, value: "Tensor | None") -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"grad: must be a Tensor, or None; got {type(value).__name__}")
+            if value.shape != self.shape:
+                raise ValueError(f"grad: must have the tensor's shape, {self.shape}; got {value.shape}")
+        self._grad = value
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -268,7 +287,7 @@ class Tensor(Node):
 
     def zero_grad(self) -> None:
         """Forget the gradient; `.grad` becomes None."""
-        self.grad = None
+        self._grad = None
 
     def detach(self) -> "Tensor":
         """The same numbers, in the same memory, as a leaf that requires no gradient."""
@@ -446,7 +465,7 @@ class Tensor(Node):
     def _become(self, other: "Tensor") -> None:
         """Take over what another Tensor is, and how it was made; not its name."""
         for slot in Node.__slots__:
-            if slot not in ("__weakref__", "_hooks", "name", "grad") and hasattr(other, slot):
+            if slot not in ("__weakref__", "_hooks", "name", "_grad") and hasattr(other, slot):
                 setattr(self, slot, getattr(other, slot))
 
     # ------------------------------------------------------------------------------------------------ NumPy's protocols
@@ -496,7 +515,7 @@ def tensor(data: Any, *, requires_grad: bool = False, dtype: Any = None, name: s
 
 def _restored(data: Array, requires_grad: bool, name: str | None, grad: Tensor | None) -> Tensor:
     copied = tensor(data, requires_grad=requires_grad, name=name)
-    copied.grad = grad
+    copied._grad = grad
     return copied
 
 

@@ -48,10 +48,9 @@ def bend_all(name: str, x: Array, slopes: Array) -> None:
     """Bend all numbers in place, by two threads where there are many. `name` is one of those that `has_bend` knows."""
     bend = BENDS[name, x.dtype]
     flat, flat_slopes = x.reshape(-1), None if slopes is None else slopes.reshape(-1)
-    with np.errstate(all="ignore"):
-        if flat.size < SHARED or name in QUICK:
-            bend(flat, flat, flat_slopes)
-            return
+    if flat.size < SHARED or name in QUICK:
+        _piece(bend, flat, flat_slopes)
+        return
     step = -(-flat.size // (2 * -(-flat.size // LARGE)))
     tasks = []
     for start in range(0, flat.size, step):
@@ -70,7 +69,7 @@ def _piece(bend: Bend, x: Array, slopes: Array) -> None:
 
 def _relu(x: Array, y: Array, slope: Array) -> None:
     if slope is not None:
-        np.greater(x, 0, out=slope, casting="unsafe")
+        slope[...] = x > 0
     np.maximum(x, zeros(x.size, x.dtype), out=y)  # several times faster than with one 0
 
 

@@ -49,13 +49,16 @@ def attention(
     """The rule `attention`, by the way that is named, or the fastest.
 
     Of the last two gradients, those of bias and sinks, what isn't wanted is None; if none is, nothing is remembered.
+    `backward` may be told `into` which arrays the gradients of query, key and value should go; it gives these, or
+    others where that can't be.
     """
     arrays = (query, key, value, bias, sinks)
 
     def readably() -> Result:
-        return readable.attention(
+        output, backward = readable.attention(
             *arrays, mask=mask, causal=causal, window=window, scale=scale, softcap=softcap, dropped=dropped
-        )  # fmt: skip
+        )
+        return output, lambda d_output, into=None: backward(d_output)
 
     if not _are_plain(arrays):
         return readably()
@@ -79,8 +82,9 @@ def attention(
         return readably()
     output, gradients_of = way_taken
 
-    def backward(d_output: Array) -> Gradients:
-        found = gradients_of(d_output) if type(d_output) is np.ndarray else None  # many at once, for a Jacobian, aren't
+    def backward(d_output: Array, into: Gradients = (None,) * 3) -> Gradients:
+        is_one = type(d_output) is np.ndarray  # many at once, for a Jacobian, aren't
+        found = gradients_of(d_output, into) if is_one else None
         return readably()[1](d_output) if found is None else found
 
     return output, backward

@@ -23,7 +23,7 @@ does the work, some queries at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -54,11 +54,11 @@ CAREFUL = 1 << 20  # scores at most that the readable rule has at once
 EASY, SHIFTED, NOT_FINITE = range(3)
 
 
-def attention(call: Call, wanted: tuple[bool, ...]) -> Result:
+def attention(call: Call, wanted: tuple[bool, ...]) -> tuple[Array, Callable[..., Gradients]]:
     """The output, and the backward pass, which gives None for gradients of bias and sinks that aren't wanted."""
     mixed, tops, log_sums = _forward(call)
 
-    def backward(d_output: Array) -> Gradients:
+    def backward(d_output: Array, into: Gradients) -> Gradients:  # tiles are added up elsewhere
         d_mixed = np.broadcast_to(d_output, call.shape).reshape(mixed.shape)
         return _backward(call, Forward(mixed, d_mixed, tops, log_sums), wanted)
 
@@ -313,11 +313,12 @@ def _backward(call: Call, found: Forward, wanted: tuple[bool, ...]) -> Gradients
     summed = [call.query, call.key, call.value, *([call.bias] if with_bias else [])]
     together = list(_heads_together(call.lead, summed))
     n_queries, n_parts = call.query.shape[-2], _n_parts(call, len(together))
-    d_query, of_query = call.room(0, np.zeros)
+    d_query, of_query = call.room(0, fill=np.zeros)
     # What several parts of the queries add to, each adds to an array of its own.
-    d_keys, d_values = ([call.room(i, np.zeros) for _ in range(n_parts)] for i in (1, 2))
+    d_keys, d_values = ([call.room(i, fill=np.zeros) for _ in range(n_parts)] for i in (1, 2))
     is_shared = with_bias and call.bias.shape[-2] == 1
-    d_biases = [call.room(3, np.zeros) for _ in range(n_parts if is_shared else 1)] if with_bias else [(None, None)]
+    n_biases = n_parts if is_shared else 1
+    d_biases = [call.room(3, fill=np.zeros) for _ in range(n_biases)] if with_bias else [(None, None)]
     to_sinks = np.zeros_like(found.log_sums) if with_sinks else None
     tasks = []
     for i, queries in reversed(list(enumerate(_blocks(slice(0, n_queries), math.ceil(n_queries / n_parts))))):

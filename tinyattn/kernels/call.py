@@ -54,11 +54,17 @@ class Call(NamedTuple):
     shape: tuple[int, ...]  # of the output as it was asked for
     given: tuple[tuple[int, ...] | None, ...]  # shapes of query, key, value, bias and sinks as they came
 
-    def room(self, i: int, fill: Callable[..., Array] = np.empty) -> tuple[Array, Array]:
-        """An array for the gradient of the i-th one, in the shape in which that came, and a view as it is here."""
-        shape = self.given[i]
-        assert shape is not None
+    def room(self, i: int, into: Array = None, *, fill: Callable[..., Array] = np.empty) -> tuple[Array, Array]:
+        """An array for the gradient of the i-th one, in the shape in which that came, and a view as it is here.
+
+        It is `into` where that has this shape, and can be seen so without a copy.
+        """
+        shape: Any = self.given[i]
         array: Any = self[i]
+        if into is not None and into.shape == shape:
+            place = into.reshape(array.shape)
+            if place.base is into.base:
+                return into, place
         gradient = fill(shape, self.query.dtype)
         return gradient, gradient.reshape(array.shape)
 

@@ -42,7 +42,7 @@ def cross_entropy(
     of_classes = shifted[at_classes]
     exp = np.exp(shifted)
     sums = exp @ ones(n_classes, dtype)
-    output = (np.log(sums) - of_classes).mean()
+    output = np.add.reduce(np.log(sums) - of_classes) / dtype.type(len(rows))
 
     def backward(d_output: Array) -> Gradients:
         share = dtype.type(d_output / len(rows))

@@ -48,14 +48,10 @@ def multi_head_attention(
     if plan is None:
         return None  # something brings axes of its own, over which gradients are summed
     made = [_made(source, arrays) for source in plan.sources]
-    inputs = [
-        product[:, part.columns].reshape(part.split).swapaxes(-2, -3)
-        for source, (_, _, product) in zip(plan.sources, made, strict=True)
-        for part in source.parts
-    ]
+    queries, keys, values = _split(plan, [product for _, _, product in made])
     recorded = True in wanted
     of_heads = (recorded, recorded, recorded, wanted[11], wanted[12])
-    queries, keys, values = inputs
+    through_heads: Any  # takes places for its results, too
     heads, through_heads = attention(queries, keys, values, bias, sinks, wanted=of_heads, **options)
     if heads.shape != plan.heads:
         return None
@@ -71,12 +67,13 @@ def multi_head_attention(
         if b_output is not None:
             found[8] = ones(len(d_rows), d_rows.dtype) @ d_rows
         d_heads = (d_rows @ w_output.T).reshape(plan.split_output).swapaxes(-2, -3)
-        *d_inputs, found[11], found[12] = through_heads(d_heads)
-        for source, (rows, weight, product) in zip(plan.sources, made, strict=True):
-            d_product = np.empty_like(product)
-            for part in source.parts:
-                place = d_product[:, part.columns].reshape(part.split).swapaxes(-2, -3)
-                place[...] = summed_to(d_inputs[part.place], place.shape)
+        d_products = [np.empty_like(product) for _, _, product in made]
+        places = _split(plan, d_products)
+        *d_inputs, found[11], found[12] = through_heads(d_heads, tuple(places))
+        for place, gradient in zip(places, d_inputs, strict=True):
+            if gradient is not place:
+                place[...] = summed_to(gradient, place.shape)
+        for source, (rows, weight, _), d_product in zip(plan.sources, made, d_products, strict=True):
             found[source.place] = (d_product @ weight.T).reshape(source.shape)  # (multi_head.3)
             d_weight = rows.T @ d_product
             d_bias: Any = ones(len(rows), rows.dtype) @ d_product if source.has_bias else None
@@ -153,6 +150,15 @@ def _plan(n_heads: int, *shapes: Shape | None) -> Plan | None:
     heads = (*lead, n_heads, n_queries, d_v)
     split_output = (*query.shape[:-1], n_heads, d_v)
     return Plan(sources, heads, (-1, n_heads * d_v), split_output, (*query.shape[:-1], w_output.shape[1]))
+
+
+def _split(plan: Plan, products: list[Array]) -> list[Array]:
+    """Queries, keys and values of all heads: views of the products."""
+    return [
+        product[:, part.columns].reshape(part.split).swapaxes(-2, -3)
+        for source, product in zip(plan.sources, products, strict=True)
+        for part in source.parts
+    ]
 
 
 def _made(source: Source, arrays: tuple[Array, ...]) -> tuple[Array, Array, Array]:

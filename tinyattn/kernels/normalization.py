@@ -23,8 +23,7 @@ def layer_norm(
     d, dtype = x.shape[-1], x.dtype
     rows = x.reshape(-1, d)
     normed = rows - (rows @ shares(d, dtype))[:, None]
-    squares = np.multiply(normed, normed, out=scratch("product", normed.shape, dtype))
-    scale = (squares @ ones(d, dtype))[:, None]  # σ² = (Σ (x − μ)² + d ε) / d: (layer_norm.1)
+    scale = np.vecdot(normed, normed)[:, None]  # σ² = (Σ (x − μ)² + d ε) / d: (layer_norm.1)
     scale += d * eps
     np.sqrt(scale, out=scale)
     np.divide(math.sqrt(d), scale, out=scale)

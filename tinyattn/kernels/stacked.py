@@ -22,7 +22,7 @@ import numpy as np
 
 from tinyattn.kernels.call import LOG2_E, Call, kept_of, kept_share, ones, scratch, summed_to, triangle
 from tinyattn.kernels.threads import run
-from tinyattn.rules.registry import Array, Backward
+from tinyattn.rules.registry import Array, Gradients
 
 SCORES = 1 << 17  # of a part: they should stay in the processor's cache
 SHARED = 1 << 18  # from so many on, threads share the work
@@ -31,7 +31,7 @@ KEPT = 1 << 22  # so many at most are remembered for the way back; more are comp
 Part = tuple[slice, ...]  # of the first two axes at most
 
 
-def attention(call: Call, wanted: tuple[bool, ...]) -> tuple[Array, Backward] | None:
+def attention(call: Call, wanted: tuple[bool, ...]) -> tuple[Array, Callable[..., Any]] | None:
     """The output, and the backward pass; None for either where the readable rule has to do it."""
     rows, dtype = call.query.shape[:-1], call.query.dtype
     n_keys, d_v = call.value.shape[-2:]
@@ -43,9 +43,9 @@ def attention(call: Call, wanted: tuple[bool, ...]) -> tuple[Array, Backward] | 
     if not _each(_forward, pieces, is_large):
         return None
 
-    def backward(d_output: Array) -> Any:
+    def backward(d_output: Array, into: Gradients) -> Any:
         d_output = d_output.reshape(output.shape)
-        gradients, places = zip(*map(call.room, range(3)), strict=True)
+        gradients, places = zip(*map(call.room, range(3), into), strict=True)
         shared: list[list[Array]] = [[] for _ in parts]
         tasks = [
             (*piece, *_cut_all(part, d_output, *places), wanted, sums_of_part)
@@ -116,7 +116,7 @@ def _gathered(call: Call, i: int, parts: list[Part], sums: tuple[Array, ...]) ->
     """The gradient of bias or sinks, of the sums of all parts; in one order, so that it's the same each time."""
     if sums[0] is None:
         return None
-    gradient, places = call.room(i, np.zeros)
+    gradient, places = call.room(i, fill=np.zeros)
     for part, of_part in zip(parts, sums, strict=True):
         place = _of(places, part)
         place += of_part
@@ -274,11 +274,10 @@ def _backward(
             bent = _bend(call, scratch("bent", exp.shape, dtype))
             bent *= bent
             d_s *= np.subtract(1, bent, bent)  # (attention.11)
+        d_s *= call.scale
         np.matmul(d_s, call.key, d_query)  # (attention.6)
         np.matmul(d_s.swapaxes(-1, -2), call.query, d_key)  # (attention.7)
-        d_query *= call.scale
-        d_key *= call.scale
-        return math.isfinite(_square(d_query) + _square(d_key) + _square(d_value))
+        return math.isfinite(_square(d_s))  # u, v and o are in it
 
 
 def _summed_as(x: Array, pairs: Array) -> Array:

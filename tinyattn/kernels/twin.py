@@ -19,7 +19,7 @@ def twin(rule: Callable[..., Result]) -> Callable[[Callable[..., Result | None]]
 
     It's told which gradients are `wanted`, and gives None for those that aren't. For other arrays the rule is called,
     and where the function gives None; and so is the rule's `backward` for gradients that aren't NumPy's: Tensors, or
-    many at once.
+    many at once. `kernel.trusting` is for who knows already that arrays and gradients are as they should be.
     """
 
     def decorate(fast: Callable[..., Result | None]) -> Callable[..., Result]:
@@ -37,6 +37,10 @@ def twin(rule: Callable[..., Result]) -> Callable[[Callable[..., Result | None]]
 
             return output, backward
 
+        def trusting(*arrays: Array, wanted: tuple[bool, ...], **options: Any) -> Result:
+            return fast(*arrays, wanted=wanted, **options) or rule(*arrays, **options)
+
+        kernel.trusting = trusting  # type: ignore[attr-defined]
         return kernel
 
     return decorate

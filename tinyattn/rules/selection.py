@@ -236,7 +236,7 @@ def fill(x: Array, key: Any, shape: tuple[int, ...]) -> Array:
 
 def _may_repeat(key: Any) -> bool:
     """Whether a key may name a place twice: only arrays (or lists) of integers can."""
-    parts = key if isinstance(key, tuple) else (key,)
+    parts = [x for x in (key if isinstance(key, tuple) else (key,)) if not isinstance(x, slice | int | None)]
     arrays = (part if hasattr(part, "dtype") else np.asarray(part) for part in parts if np.ndim(part))
     return any(array.dtype.kind in "iu" for array in arrays)
 
