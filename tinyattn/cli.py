@@ -19,6 +19,7 @@ import numpy as np
 
 from tinyattn.gallery import FAULTS, SAMPLES, Fault
 from tinyattn.gradcheck import RuleCheck, check_rule, sweep_rule
+from tinyattn.rules.registry import RULES
 
 
 class UsageError(Exception):
@@ -93,6 +94,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _gradcheck(options)
     elif options.command == "faults":
         _faults(options)
+    elif options.command == "graph":
+        _graph(options)
     elif options.command == "doctor":
         _doctor(options)
     else:
@@ -132,6 +135,25 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("--solution", action="store_true", help="the mistake, and the code as it should be")
     faults.add_argument("--json", action="store_true", help="print JSON instead of text")
 
+    about = "draw the computation graph of a formula, with its gradients"
+    graph = commands.add_parser(
+        "graph",
+        help=about,
+        description=f"{about.capitalize()}: tinyattn graph 'softmax(x @ w)' --shape x=3,4 --shape w=4,2 -o graph.html. "
+        "The arrays are random; so is the gradient that a result of several numbers starts from. Without -o the graph "
+        "is printed.",
+    )
+    graph.add_argument("formula", metavar="FORMULA", help="names of arrays, numbers, + - * / @ **, and rules by name")
+    graph.add_argument(
+        "--shape", type=_shape, action="append", default=[], metavar="NAME=N,N", help="the shape of an array"
+    )
+    graph.add_argument("-o", "--output", metavar="FILE", help="where to: .svg, .png, .pdf, .dot or .html")
+    graph.add_argument("--depth", type=_depth, metavar="N", help="how many boxes in boxes are open (default: what fits)")
+    graph.add_argument(
+        "--inside", action="append", default=[], metavar="RULE", help="a rule whose steps are shown, too"
+    )
+    graph.add_argument("--seed", type=_seed, default=0, help="seed of the random numbers (default: 0)")
+
     about = "say what matrix products are computed with, whether that suits this processor, and what to set if not"
     doctor = commands.add_parser("doctor", help=about, description=f"{about.capitalize()}.")
     doctor.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -143,6 +165,21 @@ def _seed(text: str) -> int:
         raise argparse.ArgumentTypeError(f"a seed is a whole number, 0 or more; got {text!r}")
     if len(text) > 60:
         raise argparse.ArgumentTypeError(f"a seed has 60 digits at most; got {len(text)}")
+    return int(text)
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """`x=3,4` as a name and a shape; `x=` is a single number."""
+    name, equals, sizes = text.partition("=")
+    parts = [size.strip() for size in sizes.split(",")] if sizes.strip() else []
+    if not equals or not name.isidentifier() or not all(size.isdecimal() and len(size) < 10 for size in parts):
+        raise argparse.ArgumentTypeError(f"a shape is a name and sizes, as in x=3,4; got {text!r}")
+    return name, tuple(map(int, parts))
+
+
+def _depth(text: str) -> int:
+    if not text.isdecimal() or len(text) > 6:
+        raise argparse.ArgumentTypeError(f"a depth is a whole number, 0 or more; got {text!r}")
     return int(text)
 
 
@@ -273,3 +310,36 @@ def _doctor(options: argparse.Namespace) -> None:
 
     found = doctor()
     print(json.dumps(found._asdict(), indent=2, allow_nan=False) if options.json else found)
+
+
+# ---------------------------------------------------------------------------------------------------- graph
+
+
+def _graph(options: argparse.Namespace) -> None:
+    from tinyattn.graph import graph
+    from tinyattn.graph.expression import compute
+    from tinyattn.graph.picture import INSIDE
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in options.shape:
+        if name in shapes:
+            raise UsageError(f"graph: {name} has two shapes")
+        shapes[name] = shape
+    for name in options.inside:
+        if name not in RULES:
+            raise UsageError(f"graph: there is no rule {name!r} to look inside")
+    rng = np.random.default_rng(options.seed)
+    try:
+        result = compute(options.formula, shapes, rng)
+        gradient = None if result.size == 1 else rng.normal(size=result.shape)
+        picture = graph(result, gradient=gradient, depth=options.depth, inside=(*INSIDE, *options.inside))
+        if options.output is None:
+            print(picture)
+        else:
+            print(f"{picture.save(options.output)}: {repr(picture)[8:-1]}")
+    except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        first, *_ = [*str(error).removeprefix("graph: ").splitlines(), type(error).__name__]
+        raise UsageError(f"graph: {first}") from error
+    except OSError as error:
+        told = error.strerror or str(error).removeprefix("graph: ")
+        raise UsageError(f"graph: can't write {options.output!r}: {told}") from error

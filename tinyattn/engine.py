@@ -27,6 +27,7 @@ from tinyattn.nodes import (
     SHARED,
     TRACED,
     WATCHED,
+    Failure,
     GradientError,
     Hook,
     N,
@@ -124,7 +125,7 @@ def apply(rule: Rule, inputs: tuple[Any, ...], options: Options = NO_OPTIONS, ke
             wanted = tuple([recorded and x is not None and x._requires_grad for x in parents])
             result = kernel(*arrays, wanted=wanted, **options)
     except Exception as error:
-        _tell(error, rule, arrays, options)
+        _tell(error, rule, arrays, options, inputs)
         raise
     return record(kind, rule, inputs, tuple(parents), options, result, differentiable)
 
@@ -152,7 +153,7 @@ def binary(rule: Rule) -> Callable[[Any, Any], Any]:
         try:
             result = rule(self._data, y)
         except Exception as error:
-            _tell(error, rule, (self._data, y), NO_OPTIONS)
+            _tell(error, rule, (self._data, y), NO_OPTIONS, inputs)
             raise
         return record(type(self), rule, inputs, parents, NO_OPTIONS, result, differentiable)
 
@@ -319,8 +320,25 @@ def _can_require_grad(output: Array, rule: Rule) -> bool:
     raise TypeError(f"{rule.__name__}: gradients need float32 or float64; the output is {output.dtype}")
 
 
-def _tell(error: Exception, rule: Rule, arrays: Sequence[Any], options: Options) -> None:
-    """Say what was being computed, and from what; say it better, where NumPy's words don't help.
+def _tell(
+    error: Exception, rule: Rule, arrays: Sequence[Any], options: Options, inputs: tuple[Any, ...] | None = None
+) -> None:
+    """Say what was being computed, and from what; and leave it with the error, for a picture of how far it came."""
+    try:
+        _say(error, rule, arrays, options)
+    except Exception as told:
+        _leave(told, rule, inputs, options)
+        raise
+    _leave(error, rule, inputs, options)
+
+
+def _leave(error: Any, rule: Rule, inputs: tuple[Any, ...] | None, options: Options) -> None:
+    if inputs is not None and not hasattr(error, "failure"):
+        error.failure = Failure(rule, inputs, options, str(error))
+
+
+def _say(error: Exception, rule: Rule, arrays: Sequence[Any], options: Options) -> None:
+    """Say it better, where NumPy's words don't help.
 
     The rule's own errors, which begin with a rule's name, are let through, with a note.
     """

@@ -46,6 +46,23 @@ class Origin(NamedTuple):
     sources: "tuple[weakref.ref[Node], ...]"  # what would have had a gradient from it
 
 
+class Failure(NamedTuple):
+    """An operation that raised, and what it was given: it hangs on the error as `failure`."""
+
+    rule: Rule
+    inputs: tuple[Any, ...]
+    options: Options
+    message: str
+
+
+class Scope(NamedTuple):
+    """A call that gave a node: what was made between its start and the node was made in it."""
+
+    caller: "weakref.ref[Any]"  # the module
+    start: int  # an age
+    inner: "Scope | None"  # another call that gave the same node
+
+
 class Node:
     """A value, and how it was made. (`Tensor` dresses it as an array.)
 
@@ -54,7 +71,7 @@ class Node:
     released. `_options` are the rule's options. `_code` and `_instruction` are the place in the user's source.
 
     Leaves alone have `_lent` (None as long as nobody else can write into the array) and `_origin`. What was given
-    numbers, `t[key] = v`, alone has `_earlier`: what it was before.
+    numbers, `t[key] = v`, alone has `_earlier`: what it was before. What a module gave alone has `_scope`.
     """
 
     __slots__ = (
@@ -74,6 +91,7 @@ class Node:
         "_parents",
         "_requires_grad",
         "_rule",
+        "_scope",
         "name",
     )
     _age: int
@@ -91,6 +109,7 @@ class Node:
     _parents: "tuple[Node | None, ...] | None"
     _requires_grad: bool
     _rule: Rule | None
+    _scope: "Scope"
     name: str | None
 
     def __init__(self, data: Array, requires_grad: bool = False, name: str | None = None) -> None:
@@ -110,6 +129,13 @@ def leaf(kind: type[N], data: Array, requires_grad: bool = False, name: str | No
     node = object.__new__(kind)
     Node.__init__(node, data, requires_grad, name)
     return node
+
+
+def give(output: Any, caller: Any, start: int) -> None:
+    """Let what a call gave know who was called; several outputs in a tuple, too."""
+    for x in output if isinstance(output, tuple) else (output,):
+        if isinstance(x, Node) and x._rule is not None and x._age > start:
+            x._scope = Scope(weakref.ref(caller), start, getattr(x, "_scope", None))
 
 
 def severed(kind: type[N], data: Array, reason: str, rule: str, parents: "tuple[Node | None, ...]") -> N:

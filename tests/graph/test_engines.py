@@ -37,12 +37,12 @@ def fake_dot(monkeypatch, tmp_path, fake_pygraphviz):
 
 @pytest.mark.parametrize(("format", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")])
 def test_pygraphviz_draws_where_no_dot_is_installed(pygraphviz, format, start):
-    assert render(DOT, format).startswith(start)
+    assert render(DOT, format, 60.0).startswith(start)
 
 
 def test_dot_draws_where_it_is_installed(fake_dot):
     fake_dot('#!/bin/sh\necho "drawn with $1:"\nwhile read line; do echo "$line"; done\n')
-    assert render(DOT + "\n", "svg") == f"drawn with -Tsvg:\n{DOT}\n".encode()
+    assert render(DOT + "\n", "svg", 60.0) == f"drawn with -Tsvg:\n{DOT}\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def test_dot_draws_where_it_is_installed(fake_dot):
 def test_without_an_engine_the_error_says_why_and_names_both_ways(no_dot, fake_pygraphviz, reason):
     fake_pygraphviz(f"raise ImportError({reason!r})")
     with pytest.raises(RuntimeError, match=rf"there is none \({reason}\).*apt install graphviz.*'tinyattn\[render\]'"):
-        render(DOT, "svg")
+        render(DOT, "svg", 60.0)
 
 
 def test_what_pygraphviz_breaks_or_prints_stays_in_its_process(no_dot, fake_pygraphviz, capfd):
     fake_pygraphviz("import os; os.write(2, b'Fontconfig warning'); os.abort()")
     with pytest.raises(RuntimeError, match=r"pygraphviz failed to draw svg .*Fontconfig warning"):
-        render(DOT, "svg")
+        render(DOT, "svg", 60.0)
     assert capfd.readouterr() == ("", "")
 
 
@@ -72,4 +72,4 @@ def test_what_pygraphviz_breaks_or_prints_stays_in_its_process(no_dot, fake_pygr
 def test_a_broken_dot_is_told(fake_dot, script, told):
     fake_dot(script)
     with pytest.raises(RuntimeError, match=told):
-        render(DOT, "png")
+        render(DOT, "png", 60.0)

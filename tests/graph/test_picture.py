@@ -1,5 +1,6 @@
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
 
 import tinyattn as ta
@@ -21,7 +22,7 @@ def no_engine(monkeypatch, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "start"),
-    [("x.svg", b"<?xml"), ("x.png", b"\x89PNG"), ("x.pdf", b"%PDF"), ("x.dot", b"digraph"), ("X.SVG", b"<?xml")],
+    [("x.svg", b"<?xml"), ("x.png", b"\x89PNG"), ("x.pdf", b"%PDF"), ("x.dot", b"digraph"), ("x.html", b"<!doctype html>"), ("X.SVG", b"<?xml")],
 )
 def test_saved_in_the_format_of_the_ending(graph, pygraphviz, tmp_path, name, start):
     path = tmp_path / name
@@ -40,7 +41,7 @@ def test_the_svg_shows_what_was_computed(graph, pygraphviz, tmp_path):
     assert {"multiply", "sum", "x", "parameter", "25"} <= words
 
 
-@pytest.mark.parametrize("name", ["x.gif", "x", "svg", "x.svg.txt", "x.html"])
+@pytest.mark.parametrize("name", ["x.gif", "x", "svg", "x.svg.txt", "x.htm"])
 def test_another_ending_is_refused(graph, tmp_path, name):
     with pytest.raises(ValueError, match=r"must end with one of \.svg, \.png, \.pdf, \.dot"):
         graph.save(tmp_path / name)
@@ -89,7 +90,47 @@ def test_names_for_the_picture():
     assert "parameter weight" in str(ta.graph(x * 2.0, names={"weight": x}))
 
 
-@pytest.mark.parametrize("thing", [3.0, [1.0], None, "loss"])
+@pytest.mark.parametrize("thing", [3.0, None, "loss"])
 def test_only_tensors_have_graphs(thing):
     with pytest.raises(TypeError, match=f"graph: needs a Tensor; got {type(thing).__name__}"):
         ta.graph(thing)
+
+
+def test_several_tensors_on_one_picture():
+    x = ta.tensor([3.0], requires_grad=True, name="x")
+    assert repr(ta.graph([x * 2.0, ta.exp(x)])) == "<Graph: 2 operations, 1 parameter, 1 constant>"
+    with pytest.raises(TypeError, match="needs a Tensor; got float"):
+        ta.graph([x * 2.0, 3.0])
+    with pytest.raises(TypeError, match="got an empty list"):
+        ta.graph([])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "told"),
+    [
+        ({"depth": -1}, ValueError, "depth must be a whole number from 0 on, or None; got -1"),
+        ({"depth": 1.5}, ValueError, "got 1.5"),
+        ({"inside": "softmax"}, TypeError, "inside must be a list of names of rules; got 'softmax'"),
+        ({"gradient": [1.0]}, ValueError, r"gradient must have the tensor's shape; got \(1,\) for \(\)"),
+    ],
+)
+def test_wishes_that_make_no_sense(options, error, told):
+    x = ta.tensor([3.0], requires_grad=True)
+    with pytest.raises(error, match=told):
+        ta.graph((x * x).sum(), **options)
+
+
+def test_a_layout_that_takes_too_long_is_ended_and_drawn_more_closed(tmp_path, monkeypatch, pygraphviz):
+    """`dot` sleeps where a box is open."""
+    program = tmp_path / "dot"
+    program.write_text("#!/bin/sh\nif grep -q subgraph; then exec sleep 60; fi\necho '<svg>closed</svg>'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    model = ta.nn.Sequential(ta.nn.Linear(3, 5, rng=0), ta.relu)
+    graph = ta.graph(model(np.ones((2, 3))).sum())
+    assert "closed" in graph.save(tmp_path / "x.svg", time_limit=0.5).read_text()
+    x = ta.tensor([3.0], requires_grad=True)
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    with pytest.raises(RuntimeError, match=r"took longer than 0.2 s to lay out svg, and was ended. Close boxes"):
+        ta.graph(x * x).save(tmp_path / "y.svg", time_limit=0.2)
+    assert not (tmp_path / "y.svg").exists()

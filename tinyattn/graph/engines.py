@@ -22,17 +22,27 @@ sys.stdout.buffer.write(pygraphviz.AGraph(string=sys.stdin.buffer.read().decode(
 """
 
 
-def render(dot: str, format: str) -> bytes:
+class TooSlow(RuntimeError):
+    """The layout took longer than it may, and was ended."""
+
+
+def render(dot: str, format: str, time_limit: float) -> bytes:
     """The picture as svg, png or pdf, drawn by `dot` where it is on the PATH, and by pygraphviz elsewhere.
 
-    Raises `RuntimeError` where neither engine is there, or where the one that is fails.
+    Raises `RuntimeError` where neither engine is there, or where the one that is fails; `TooSlow`, which is one, where
+    it takes longer than `time_limit` seconds.
     """
     program = shutil.which("dot")
     engine, command = program or "pygraphviz", [sys.executable, "-c", _PYGRAPHVIZ, format]
     if program is not None:
         command = [program, f"-T{format}"]
     try:
-        done = subprocess.run(command, input=dot.encode(), capture_output=True)
+        done = subprocess.run(command, input=dot.encode(), capture_output=True, timeout=time_limit)
+    except subprocess.TimeoutExpired:
+        raise TooSlow(
+            f"graph: {engine} took longer than {time_limit:g} s to lay out {format}, and was ended. Close boxes, with"
+            " depth=, or give it longer, with time_limit="
+        ) from None
     except OSError as error:
         raise RuntimeError(f"graph: {engine} can't be run: {error.strerror}. Is Graphviz installed whole?") from error
     said = done.stderr.decode(errors="replace").strip() or "nothing"

@@ -4,99 +4,283 @@ The order follows the inputs of each operation, left to right, and nothing else;
 whatever else was computed before or in between. The walk has a stack of its own: depth is no limit.
 """
 
+from __future__ import annotations
+
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyattn.engine import GradientError, as_it_was
-from tinyattn.graph.nodes import Node, Rows
+from tinyattn import engine
+from tinyattn.engine import GradientError, as_it_was, fit
+from tinyattn.graph.costs import flops, is_of, kept
+from tinyattn.graph.inside import Inside, look_inside
+from tinyattn.graph.nodes import Node, Recording, Source
+from tinyattn.graph.numbers import numbers_of
+from tinyattn.graph.scopes import boxes_of, calls_of
+from tinyattn.nodes import Failure, place, recording
 from tinyattn.rules.registry import parameters
 from tinyattn.tensor import Tensor
 
-MOST_NUMBERS = 16  # in an array whose numbers are shown ...
-MOST_COLUMNS = 6  # ... and in a row of it
+Place = int
+MOST_PARTIALS = 64  # in a Jacobian that is shown
 
 
-def trace(root: Tensor, names: Mapping[str, Tensor]) -> list[Node]:
-    """A node for `root` and for each thing it was computed from, every node after its sources.
+class Wishes(NamedTuple):
+    """What is to be shown beside the graph itself."""
+
+    names: Mapping[str, Tensor]
+    gradient: Any = None  # of the root; 1 for a single number
+    inside: Collection[str] = ()  # rules whose insides are shown
+    with_lines: bool = False
+
+
+def trace(roots: Sequence[Tensor], wishes: Wishes, failure: Failure | None = None) -> Recording:
+    """A node for each root and for each thing it was computed from, every node after its sources.
 
     Raises `GradientError` where there is no graph, or where a part of it was released.
     """
-    if root._rule is None:
-        raise GradientError(
-            "graph: this tensor has no graph, since no recorded operation made it. Draw the result of operations on "
-            "tensors of which one at least has requires_grad=True, made outside no_grad"
-        )
-    known_as = {tensor: name for name, tensor in names.items()}
-    places: dict[Any, int] = {}  # id of a tensor, or what an array holds → its node; the graph keeps tensors alive
+    tape = Tape(roots, wishes.inside)
+    sums, sent = tape.gradients(roots, wishes.gradient)
+    calls = [*calls_of(tape.order), *(call for inside in tape.opened.values() for call in inside.calls)]
+    made = [x for x in tape.items if isinstance(x, Tensor) and x._rule is not None]
+    known_as = {**_names_within(calls), **{tensor: name for name, tensor in wishes.names.items()}}
+
+    def drawn(x: Tensor) -> Node:
+        gradient = sums.get(id(tape.meant(x)))
+        return _node(x, known_as.get(x, x.name), tape.sources(x, sent), gradient, wishes.with_lines, None)
+
+    boxes, innermost = boxes_of(calls, [tape.age(x) for x in made], drawn)
+    box_of: dict[int, int | None] = dict(zip(map(id, made), innermost, strict=True))
+    for x, inside in tape.opened.items():
+        known_as[inside.output] = known_as.get(x, x.name) or ""
     nodes: list[Node] = []
-    stack: list[Any] = [root]
-    while stack:
-        x = stack[-1]
-        if id(x) in places:
+    for x in tape.items:
+        if not isinstance(x, Tensor):
+            nodes.append(_constant(x))
+            continue
+        sources = tape.sources(x, sent)
+        nodes.append(_node(x, known_as.get(x, x.name), sources, sums.get(id(x)), wishes.with_lines, box_of.get(id(x))))
+    if failure is not None:
+        nodes.append(_failed(failure, tape, nodes))
+    return Recording(tuple(_used(nodes, boxes)), tuple(boxes))
+
+
+class Tape:
+    """What is on the tape behind some tensors, in order; opened operations replaced by what they are made of."""
+
+    def __init__(self, roots: Sequence[Tensor], inside: Collection[str]) -> None:
+        self.items: list[Any] = []  # Tensors, arrays and numbers, each after what it was made of
+        self.order: list[Tensor] = []  # the Tensors that are results, opened ones, too
+        self.opened: dict[Tensor, Inside] = {}
+        self._inside = frozenset(inside)
+        self._places: dict[Any, Place] = {}  # id of a tensor, or what an array holds; the graph keeps tensors alive
+        self._ages: dict[int, float] = {}
+        self._stand_for: dict[int, Tensor] = {}  # id → what is meant
+        stack: list[Any] = list(reversed(roots))
+        while stack:
+            x = self.meant(stack[-1])
+            if id(x) in self._places:
+                stack.pop()
+                continue
+            waiting = [y for y in reversed(self.inputs(x)) if isinstance(y, Tensor) and not self._is_placed(y)]
+            if waiting:
+                stack.extend(waiting)
+                continue
+            if x._rule is not None:
+                self.order.append(x)
+                if self._open(x):
+                    stack[-1] = self.opened[x].output
+                    continue
             stack.pop()
-            continue
-        waiting = [y for y in reversed(_inputs(x)) if isinstance(y, Tensor) and id(y) not in places]
-        if waiting:
-            stack.extend(waiting)
-            continue
-        stack.pop()
-        sources, roles = [], []
-        for role, y in _arguments(x):
-            if isinstance(y, Tensor):
-                place = places[id(y)]
-            elif isinstance(y, np.ndarray):  # the same mask, used twice, is one constant
-                place = places.setdefault((y.dtype.str, y.shape, y.tobytes()), len(nodes))
-            else:
-                place = len(nodes)
-            if place == len(nodes):
-                nodes.append(_constant(y))
-            sources.append(place)
-            roles.append(role)
-        places[id(x)] = len(nodes)
-        nodes.append(_node(x, known_as.get(x, x.name), tuple(sources), tuple(roles)))
-    return nodes
+            self._places[id(x)] = len(self.items)
+            self.items.append(x)
+        self._put_in_order()
 
+    def _put_in_order(self) -> None:
+        """Results in the order in which they were computed, everything else just before it's needed."""
+        tensors, self.items, self._places = self.items, [], {}
+        for x in sorted((x for x in tensors if x._rule is not None), key=self.age):
+            for i, y in enumerate(self.inputs(x)):
+                if y is not None:
+                    y = self.meant(y) if isinstance(y, Tensor) else y
+                    self._put(y, _key(y, x, i))
+            self._put(x, id(x))
+        for x in tensors:
+            self._put(x, id(x))
 
-def _inputs(x: Tensor) -> tuple[Any, ...]:
-    if x._inputs is None:
-        assert x._rule is not None
-        raise GradientError(
-            f"graph: the graph behind this tensor was released by an earlier backward (at {x._rule.__name__}). "
-            "Draw it before backward(), or pass retain_graph=True to that one to see gradients too"
+    def _put(self, y: Any, key: Any) -> None:
+        if key not in self._places:
+            self._places[key] = len(self.items)
+            self.items.append(y)
+
+    def meant(self, x: Tensor) -> Tensor:
+        """The tensor itself; what an operation that was opened gave, and what stood in for its inputs, replaced."""
+        while id(x) in self._stand_for:
+            x = self._stand_for[id(x)]
+        return x
+
+    def inputs(self, x: Tensor) -> tuple[Any, ...]:
+        """What the rule was given."""
+        if x._inputs is None:
+            assert x._rule is not None
+            raise GradientError(
+                f"graph: the graph behind this tensor was released by an earlier backward (at {x._rule.__name__}). "
+                "Draw it before backward(), or pass retain_graph=True to that one"
+            )
+        for y in x._inputs:
+            if isinstance(y, Tensor) and y._age > x._age:  # it was assigned to since
+                as_it_was(y, x)
+        return x._inputs
+
+    def age(self, x: Tensor) -> float:
+        """When it was made; what is inside of an operation, between that and what was made before."""
+        return self._ages.get(id(x), x._age)
+
+    def place(self, y: Any, x: Tensor | None = None, i: int = 0) -> Place:
+        """Where in `items` the i-th input of x stands."""
+        return self._places[_key(self.meant(y) if isinstance(y, Tensor) else y, x, i)]
+
+    def sources(self, x: Tensor, sent: Mapping[tuple[int, int], Any]) -> tuple[Source, ...]:
+        """Where each input stands, with the rule's name for it; what was left out is left out here too."""
+        if x._rule is None:
+            return ()
+        inputs, saved, jacobians = self.inputs(x), list(kept(x._backward)), _jacobians(x)
+        return tuple(
+            Source(
+                node=self.place(y, x, i),
+                role=role,
+                carries_gradient=isinstance(y, Tensor) and y.requires_grad,
+                is_saved=any(is_of(array, y._data if isinstance(y, Tensor) else y) for array in saved),
+                gradient=numbers_of(sent[id(x), i]) if (id(x), i) in sent else None,
+                jacobian=jacobians.get(i),
+            )
+            for i, (role, y) in enumerate(zip(_roles(x._rule, len(inputs)), inputs, strict=True))
+            if y is not None
         )
-    for y in x._inputs:
-        if isinstance(y, Tensor) and y._age > x._age:  # it was assigned to since
-            as_it_was(y, x)
-    return x._inputs
+
+    def gradients(self, roots: Sequence[Tensor], gradient: Any) -> tuple[dict[int, Any], dict[tuple[int, int], Any]]:
+        """The gradient in each tensor, by id; and what goes back over each edge, by id and place.
+
+        Nothing is released, no hook is called and no `.grad` written. Without a gradient to start from, there is none.
+        """
+        sums: dict[int, Any] = {}
+        sent: dict[tuple[int, int], Any] = {}
+        for root in roots:
+            if root.requires_grad and (gradient is not None or root.size == 1):
+                sums[id(self.meant(root))] = engine.seed(root, gradient)
+        with recording(False), np.errstate(all="ignore"):
+            for x in reversed(self.items):
+                d_output = sums.get(id(x)) if isinstance(x, Tensor) else None
+                if d_output is None or x._rule is None or not x.requires_grad:
+                    continue
+                found = x._backward(d_output)
+                if not isinstance(found, tuple):  # a checkpoint, computed again
+                    parents = [y for y in x._parents or () if y is not None and y._requires_grad]
+                    again = engine.walk(found, d_output, parents)
+                    found = tuple([again.get(y) if y is not None else None for y in x._parents or ()])
+                for i, (y, d_input) in enumerate(zip(x._parents or (), found, strict=True)):
+                    if y is not None and d_input is not None and y._requires_grad:
+                        y, d_input = self.meant(y), fit(d_input, y, x)
+                        sent[id(x), i] = d_input
+                        sums[id(y)] = sums[id(y)] + d_input if id(y) in sums else d_input
+        return sums, sent
+
+    def _is_placed(self, y: Tensor) -> bool:
+        return id(self.meant(y)) in self._places
+
+    def _open(self, x: Tensor) -> bool:
+        assert x._rule is not None
+        if x._rule.__name__ not in self._inside or id(x) in self._ages:
+            return False
+        found = look_inside(x)
+        if found is None:
+            return False
+        self.opened[x] = found
+        self._stand_for[id(x)] = found.output
+        for stand_in, y in found.stand_ins:
+            self._stand_for[id(stand_in)] = y
+        self._ages |= {id(y): age for y, age in found.ages}
+        return True
 
 
-def _arguments(x: Tensor) -> list[tuple[str, Any]]:
-    """What the rule was given, each with the rule's name for it; what was left out is left out here too."""
-    if x._rule is None:
-        return []
-    inputs, spec = _inputs(x), parameters(x._rule)
-    roles = [f"{spec.arrays[0]}[{i}]" for i in range(len(inputs))] if spec.variadic else spec.arrays
-    return [(role, y) for role, y in zip(roles, inputs, strict=True) if y is not None]
+def _jacobians(x: Tensor) -> dict[int, tuple[tuple[float, ...], ...]]:
+    """∂ output / ∂ input of small operations, by the place of the input: a row for each number of the output."""
+    sizes = [y.size if isinstance(y, Tensor) and y.requires_grad else 0 for y in x._inputs or ()]
+    if not 0 < x.size * max(sizes, default=0) <= MOST_PARTIALS or not x.requires_grad:
+        return {}
+    found: dict[int, list[tuple[float, ...]]] = {i: [] for i, n in enumerate(sizes) if n}
+    with recording(False), np.errstate(all="ignore"):
+        for k in range(x.size):
+            unit = np.zeros(x.size, x.dtype)
+            unit[k] = 1
+            gradients = x._backward(unit.reshape(x.shape)[()])
+            if not isinstance(gradients, tuple):  # a checkpoint
+                return {}
+            for i, rows in found.items():
+                y = (x._inputs or ())[i]
+                d_y = np.zeros(sizes[i]) if gradients[i] is None else fit(gradients[i], y, x)
+                rows.append(tuple(np.ravel(d_y).tolist()))
+    return {i: tuple(rows) for i, rows in found.items()}
 
 
-def _node(x: Tensor, name: str | None, sources: tuple[int, ...], roles: tuple[str, ...]) -> Node:
+def _key(y: Any, x: Any, i: int) -> Any:
+    """What tells inputs apart. The same mask, used twice, is one constant; a number is told where it's used."""
+    if isinstance(y, Tensor):
+        return id(y)
+    return (y.dtype.str, y.shape, y.tobytes()) if isinstance(y, np.ndarray) else (id(x), i)
+
+
+def _names_within(calls: Sequence[Any]) -> dict[Tensor, str]:
+    """The names of parameters in the outermost modules that were called."""
+    found: dict[Tensor, str] = {}
+    for call in sorted(calls, key=lambda call: (call.start, -call.end)):
+        named = getattr(call.caller, "named_parameters", None)
+        for name, tensor in named() if named is not None else ():
+            found.setdefault(tensor, tensor.name or name)
+    return found
+
+
+@lru_cache(512)
+def _roles(rule: Callable[..., Any], n: int) -> tuple[str, ...]:
+    spec = parameters(rule)
+    return tuple(f"{spec.arrays[0]}[{i}]" for i in range(n)) if spec.variadic else spec.arrays
+
+
+def _node(
+    x: Tensor, name: str | None, sources: tuple[Source, ...], gradient: Any, with_line: bool, box: int | None
+) -> Node:
     rule = x._rule
-    return Node(
+    if gradient is None and x.grad is not None:
+        gradient = x.grad.numpy()
+    shown = Node(
         kind="operation" if rule is not None else "parameter" if x.requires_grad else "input",
-        rule="" if rule is None else rule.__name__,
-        options="" if rule is None else _options(rule, x._options),
         name="" if name is None else str(name),
         shape=x.shape,
         dtype=str(x.dtype),
-        value=_numbers(x.numpy()),
-        gradient=None if x.grad is None else _numbers(x.grad.numpy()),
+        value=numbers_of(x._data),
+        gradient=None if gradient is None else numbers_of(gradient),
         carries_gradient=x.requires_grad,
         sources=sources,
-        roles=roles,
-        about="" if rule is None else (inspect.getdoc(rule) or "").partition("\n")[0],
+        n_bytes=x._data.nbytes,
+        box=box,
+    )
+    if rule is None:
+        return shown
+    given = [y._data if isinstance(y, Tensor) else y for y in x._inputs or ()]
+    saved = {id(array): array for array in kept(x._backward)}.values()
+    own = [array for array in saved if not any(is_of(array, y) for y in (*given, x._data))]
+    return shown._replace(
+        rule=rule.__name__,
+        options=_options(rule, x._options),
+        about=_about(rule),
+        n_bytes=x._data.nbytes + sum(array.nbytes for array in own),
+        flops=flops(rule, [getattr(y, "shape", None if y is None else ()) for y in given], x.shape),
+        saves_output=any(is_of(array, x._data) for array in saved),
+        line=place(x) if with_line else "",
     )
 
 
@@ -104,27 +288,97 @@ def _constant(x: Any) -> Node:
     array = np.asarray(x)
     return Node(
         kind="constant",
-        rule="",
-        options="",
-        name="",
         shape=array.shape,
         dtype=str(array.dtype),
-        value=_numbers(array),
-        gradient=None,
+        value=numbers_of(array),
         carries_gradient=False,
-        sources=(),
-        roles=(),
-        about="",
+        n_bytes=array.nbytes,
     )
+
+
+def _failed(failure: Failure, tape: Tape, nodes: list[Node]) -> Node:
+    """The operation that raised, after what it was given."""
+    sources = []
+    inputs = failure.inputs
+    for role, y in zip(_roles(failure.rule, len(inputs)), inputs, strict=False):
+        if y is None:
+            continue
+        if isinstance(y, Tensor):
+            place_of = tape.place(y)
+        else:
+            place_of = len(nodes)
+            nodes.append(_constant(y))
+        sources.append(Source(place_of, role, carries_gradient=False))
+    return Node(
+        kind="operation",
+        rule=failure.rule.__name__,
+        options=_options(failure.rule, failure.options),
+        carries_gradient=False,
+        sources=tuple(sources),
+        about=_about(failure.rule),
+        failed=failure.message,
+    )
+
+
+def _used(nodes: list[Node], boxes: Sequence[Any]) -> list[Node]:
+    """The nodes, with how often each is used; what isn't computed stands in the innermost box around all its users."""
+    uses = Counter(source.node for node in nodes for source in node.sources)
+    around: dict[int, list[int | None]] = {}
+    for node in nodes:
+        for source in node.sources:
+            around.setdefault(source.node, []).append(node.box)
+    return [
+        node._replace(uses=uses[i], box=_beside(node, around.get(i, []), boxes) if node.kind in HELD else node.box)
+        for i, node in enumerate(nodes)
+    ]
+
+
+def _beside(node: Node, users: list[int | None], boxes: Sequence[Any]) -> int | None:
+    """Where it stands: parameters never in the inside of an operation."""
+    box = _common(users, boxes)
+    while node.kind == "parameter" and box is not None and boxes[box].is_rule:
+        box = boxes[box].parent
+    return box
+
+
+HELD = ("parameter", "constant")  # kinds that stand beside those who use them
+
+
+def _common(places: list[int | None], boxes: Sequence[Any]) -> int | None:
+    """The innermost box around all of these."""
+    paths = []
+    for box in places:
+        path = []
+        while box is not None:
+            path.append(box)
+            box = boxes[box].parent
+        path.reverse()
+        paths.append(path)
+    found = None
+    for level in zip(*paths, strict=False):
+        if len(set(level)) > 1:
+            break
+        found = level[0]
+    return found
+
+
+@lru_cache(512)
+def _about(rule: Callable[..., Any]) -> str:
+    return (inspect.getdoc(rule) or "").partition("\n")[0]
+
+
+@lru_cache(512)
+def _defaults(rule: Callable[..., Any]) -> dict[str, str]:
+    return {name: _option(parameter.default) for name, parameter in inspect.signature(rule).parameters.items()}
 
 
 def _options(rule: Callable[..., Any], options: Mapping[str, Any]) -> str:
     """The options that were given, without those that say what the rule does anyway."""
-    declared = inspect.signature(rule).parameters
+    if not options:
+        return ""
+    declared = _defaults(rule)
     return ", ".join(
-        f"{name}={_option(value)}"
-        for name, value in options.items()
-        if name not in declared or _option(value) != _option(declared[name].default)
+        f"{name}={_option(value)}" for name, value in options.items() if _option(value) != declared.get(name)
     )
 
 
@@ -145,13 +399,3 @@ def _option(value: Any) -> str:
         case type():
             return value.__name__
     return "..." if value is Ellipsis else type(value).__name__
-
-
-def _numbers(array: "np.ndarray[Any, Any]") -> Rows | None:
-    """The numbers of an array, written out row by row, if it is small."""
-    if array.ndim > 2 or not 0 < array.size <= MOST_NUMBERS:
-        return None
-    rows = array.reshape(1, -1) if array.ndim < 2 else array
-    if rows.shape[1] > MOST_COLUMNS:
-        return None
-    return tuple(tuple(str(x) if isinstance(x, bool | int) else f"{x:.4g}" for x in row) for row in rows.tolist())

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyattn.nodes import numbers, rewrite
+from tinyattn.nodes import give, next_age, numbers, rewrite
 from tinyattn.rules.checks import check_flag
 from tinyattn.tensor import Tensor
 
@@ -37,8 +37,11 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
-        """The layer applied: the same as `forward`."""
-        return self.forward(*inputs, **options)
+        """The layer applied: the same as `forward`. What it gives knows who made it, for pictures."""
+        start = next_age()
+        output = self.forward(*inputs, **options)
+        give(output, self, start)
+        return output
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter with its name, in the order in which they were assigned."""
@@ -52,10 +55,14 @@ class Module:
         """Every parameter."""
         return [parameter for _, parameter in self.named_parameters()]
 
+    def named_modules(self) -> Iterator[tuple[str, "Module"]]:
+        """This module, named "", and all its parts."""
+        yield "", self
+        yield from ((name, value) for name, value in _walk(self, "") if isinstance(value, Module))
+
     def modules(self) -> Iterator["Module"]:
         """This module and all its parts."""
-        yield self
-        yield from (value for _, value in _walk(self, "") if isinstance(value, Module))
+        yield from (module for _, module in self.named_modules())
 
     def state_dict(self) -> State:
         """A copy of every parameter's numbers, by name."""

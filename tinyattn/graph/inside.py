@@ -1,0 +1,74 @@
+"""What an operation is made of: its rule called again on Tensors, which leave a tape of their own.
+
+A rule is written against NumPy's names, so that Tensors flow through it: what comes out remembers each step. The rules
+that it calls on its way are boxes within.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from tinyattn.engine import youngest_last
+from tinyattn.graph.scopes import Call
+from tinyattn.nodes import leaf, next_age, recording
+from tinyattn.rules.registry import RULES
+from tinyattn.tensor import Tensor
+
+
+class Inside(NamedTuple):
+    """The tape of one operation."""
+
+    output: Tensor
+    stand_ins: list[tuple[Tensor, Tensor]]  # what was given inside, and what it stands for
+    calls: list[Call]  # of rules
+    ages: list[tuple[Tensor, float]]
+
+
+def look_inside(x: Tensor) -> Inside | None:
+    """What made x, step by step; None where nothing can be seen, as with a rule that takes no Tensors."""
+    assert x._rule is not None
+    assert x._inputs is not None
+    stand_ins = {y: leaf(Tensor, y._data, y.requires_grad, y.name) for y in x._inputs if isinstance(y, Tensor)}
+    start = next_age()
+    marks: list[tuple[str, int, int]] = []
+    try:
+        with recording(True), _watched(marks):
+            output = x._rule(*(stand_ins[y] if isinstance(y, Tensor) else y for y in x._inputs), **x._options)[0]
+    except Exception:  # somebody's own rule needn't take Tensors
+        return None
+    end = next_age()
+    if not isinstance(output, Tensor) or output._rule is None:
+        return None
+
+    def age(then: int) -> float:
+        return x._age - 1 + (then - start + 1) / (end - start + 2)
+
+    whole = marks[-1] if marks else None  # the rule itself returned last
+    calls = [Call(age(mark[1]), age(mark[2]), None, mark[0], x if mark is whole else None) for mark in marks]
+    made = [y for y in youngest_last(output, start) if y._rule is not None]
+    ages = [(y, age(y._age)) for y in made if isinstance(y, Tensor)]
+    return Inside(output, [(stand_in, y) for y, stand_in in stand_ins.items()], calls, ages)
+
+
+@contextmanager
+def _watched(marks: list[tuple[str, int, int]]) -> Iterator[None]:
+    """Note the rules that are called inside: their names, and the ages at which they began and ended."""
+    names = {rule.__code__: name for name, rule in RULES.items() if hasattr(rule, "__code__")}
+    begun: list[tuple[str, int]] = []
+
+    def watch(frame: Any, event: str, argument: Any) -> None:
+        name = names.get(frame.f_code)
+        if name is not None and event == "call":
+            begun.append((name, next_age()))
+        elif name is not None and event == "return":
+            marks.append((*begun.pop(), next_age()))
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)

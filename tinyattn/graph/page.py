@@ -1,0 +1,152 @@
+"""The graph as a page: one file with data, style and script, that opens without a network and is played step by step.
+
+Text of users travels as JSON and is put on the page as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from tinyattn.graph.nodes import Node, Numbers, Recording, Source
+from tinyattn.graph.text import costs, summary
+
+
+def to_html(whole: Recording, shown: Recording) -> str:
+    """The page. All boxes are on it; those that are open in the picture are open at first."""
+    title = _title(whole)
+    parts = files("tinyattn.graph") / "assets"
+    data = json.dumps(_data(whole, shown, title), separators=(",", ":"), allow_nan=False)
+    # JSON has no "<" outside strings: escaped, nothing in it ends the script that holds it.
+    data = data.replace("<", r"\u003c")
+    page = (parts / "page.html").read_text(encoding="utf-8")
+    for name, text in (
+        ("title", html.escape(title)),
+        ("style", (parts / "page.css").read_text(encoding="utf-8")),
+        ("script", (parts / "page.js").read_text(encoding="utf-8")),
+        ("data", data),
+    ):
+        page = page.replace(f"<!--{name}-->", text, 1)
+    return page
+
+
+def _title(whole: Recording) -> str:
+    last = whole.nodes[-1]
+    return f"{last.name or last.title}: computation graph"
+
+
+def _data(whole: Recording, shown: Recording, title: str) -> dict[str, Any]:
+    open_boxes = {_path(i, shown) for i in range(len(shown.boxes))}
+    return {
+        "title": title,
+        "summary": summary(whole),
+        "costs": costs(whole),
+        "boxes": [
+            {
+                "name": box.name,
+                "type": box.type,
+                "parent": box.parent,
+                "isRule": box.is_rule,
+                "open": _path(i, whole) in open_boxes,
+                "formula": list(_formula(box.type)) if box.is_rule else [],
+                "about": _about(box.type) if box.is_rule else "",
+                "operation": None if box.operation is None else _node(box.operation),
+            }
+            for i, box in enumerate(whole.boxes)
+        ],
+        "nodes": [_node(node) for node in whole.nodes],
+    }
+
+
+def _path(box: int | None, of: Recording) -> tuple[Any, ...]:
+    found = []
+    while box is not None:
+        inner = of.boxes[box]
+        siblings = [i for i, other in enumerate(of.boxes) if other[:3] == inner[:3]]
+        found.append((inner.name, inner.type, siblings.index(box)))
+        box = inner.parent
+    return tuple(reversed(found))
+
+
+def _node(node: Node) -> dict[str, Any]:
+    return {
+        "kind": node.kind,
+        "title": node.title,
+        "rule": node.rule,
+        "name": node.name,
+        "options": node.options,
+        "shape": str(node.shape),
+        "dtype": node.dtype,
+        "box": node.box,
+        "value": _numbers(node.value),
+        "gradient": _numbers(node.gradient),
+        "carries": node.carries_gradient,
+        "marks": list(node.marks),
+        "uses": node.uses,
+        "bytes": node.n_bytes,
+        "flops": node.flops,
+        "savesOutput": node.saves_output,
+        "line": node.line,
+        "failed": node.failed,
+        "change": node.change,
+        "was": node.was,
+        "about": node.about,
+        "formula": list(_formula(node.rule)),
+        "sources": [_source(source) for source in node.sources],
+    }
+
+
+def _source(source: Source) -> dict[str, Any]:
+    return {
+        "node": source.node,
+        "role": source.role,
+        "carries": source.carries_gradient,
+        "saved": source.is_saved,
+        "gradient": _numbers(source.gradient),
+        "jacobian": None if source.jacobian is None else [[_short(x) for x in row] for row in source.jacobian],
+    }
+
+
+def _numbers(numbers: Numbers | None) -> dict[str, Any] | None:
+    if numbers is None:
+        return None
+    return {
+        "rows": None if numbers.rows is None else [list(row) for row in numbers.rows],
+        "cells": None if numbers.cells is None else [[_short(x) for x in row] for row in numbers.cells],
+        "least": _short(numbers.least),
+        "mean": _short(numbers.mean),
+        "most": _short(numbers.most),
+    }
+
+
+def _short(x: float) -> float | None:
+    """Four digits are enough to look at; None for what isn't finite, which JSON doesn't have."""
+    return float(f"{x:.4g}") if math.isfinite(x) else None
+
+
+@lru_cache(256)
+def _formula(rule: str) -> tuple[str, ...]:
+    """The lines of a rule's docstring that carry a label, as `(softmax.1)`."""
+    return tuple(line.strip() for line in _doc(rule).splitlines() if line.rstrip().endswith(")") and _is_labelled(line))
+
+
+def _is_labelled(line: str) -> bool:
+    import re
+
+    return re.search(r"\([a-z_0-9]+\.\d+\)$", line.rstrip()) is not None
+
+
+def _about(rule: str) -> str:
+    return _doc(rule).partition("\n")[0]
+
+
+def _doc(rule: str) -> str:
+    import inspect
+
+    from tinyattn.rules.registry import RULES
+
+    return inspect.getdoc(RULES[rule]) or "" if rule in RULES else ""
