@@ -119,7 +119,7 @@ from tinyattn.variants import (
 from tinyattn.watch import detect_anomaly
 
 if TYPE_CHECKING:
-    from tinyattn.compilation import CompileError, compile
+    from tinyattn.compilation import compile
     from tinyattn.diagnosis import Diagnosis, doctor
     from tinyattn.explain import Explanation, explain_gradient
     from tinyattn.gallery import FAULTS as faults
@@ -254,7 +254,7 @@ __all__ = [
 
 _LATER = {
     "Comparison": "study",
-    "CompileError": "compilation",
+    "CompileError": "nodes",
     "Diagnosis": "diagnosis",
     "Explanation": "explain",
     "Report": "gradcheck",

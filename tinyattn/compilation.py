@@ -18,32 +18,46 @@ from typing import Any
 
 import numpy as np
 
-from tinyattn.engine import KERNELS, fitted, record, walk
+from tinyattn import engine
+from tinyattn.engine import KERNELS, record, walk
 from tinyattn.kernels.twin import FLOATS, PLAIN
-from tinyattn.nodes import NO_OPTIONS, ON, TRACED, Node, Rule, is_array, leaf, look, mode, next_age, numbers, trace
+from tinyattn.nodes import (
+    NO_OPTIONS,
+    ON,
+    TRACED,
+    CompileError,
+    Node,
+    Rule,
+    is_array,
+    leaf,
+    look,
+    mode,
+    next_age,
+    numbers,
+    trace,
+)
 from tinyattn.rules.registry import RULES, Array, Gradients, Result
 from tinyattn.tensor import Tensor
 
 CHECKED = 2  # calls, the first after the one that was recorded, that are compared with the function itself
 RANDOM = ("dropout",)
+RESERVED = ("program", "backward", "fitted")  # names that a program uses for itself
 KEPT = 64  # programs of a function, one for each shapes and dtypes
-
-
-class CompileError(ValueError):
-    """A function that can't be replayed. The message says what stands in the way."""
 
 
 def compile(f: Callable[..., Tensor]) -> Compiled:
     """The same function, recorded at its first call and replayed from then on: faster where its arrays are small.
 
-    f takes arrays, Tensors and numbers, and gives a Tensor that requires a gradient: a loss, say. What it gives
-    afterwards is the same, to the bit, and so are the gradients of whatever parameters it uses; `backward` is called
-    as usual. It is recorded anew for other shapes, dtypes and numbers. The first replays are compared with f.
+    f takes arrays, Tensors and numbers, each in its place, and is given Tensors for arrays; it gives a Tensor that
+    requires a gradient: a loss, say. What it gives afterwards is the same, to the bit, and so are the gradients of
+    whatever parameters it uses; `backward` is called as usual. (Only sums over several calls, whose gradients meet in
+    another order, may differ in the last digit.) It is recorded anew for other shapes, dtypes and numbers. The first
+    replays are compared with f.
 
-    What isn't on the tape stays what it was when f was recorded: the branches that were taken, and arrays that were
-    computed from arguments by NumPy alone. Parameters may be written into, but not replaced by others; dropout has to
-    be off. Under `no_grad` and `detect_anomaly` f itself is called. What the forward pass saved is kept until the
-    backward pass has ended.
+    f must stay on the tape: comparisons, `.numpy()`, `argmax` and the like are refused, for their results would be the
+    same at every replay. So would arrays be that f finds outside, if they are written into; Tensors may be, but not
+    replaced by others. Dropout has to be off. Under `no_grad` and `detect_anomaly` f itself is called. What the forward
+    pass saved is kept until the backward pass has ended.
 
     `.source` is the program: the forward and the backward pass of the function, written out line by line.
 
@@ -59,10 +73,8 @@ def compile(f: Callable[..., Tensor]) -> Compiled:
         sum_2, back_2 = sum(multiply_1)  # ()
     <BLANKLINE>
         def backward(d_sum_2):
-            d_multiply_1, = back_2(d_sum_2)
-            d_multiply_1 = fitted(d_multiply_1, multiply_1)
-            d_w, _ = back_1(d_multiply_1)
-            d_w = fitted(d_w, w)
+            d_multiply_1, = fitted(back_2(d_sum_2), multiply_1)
+            d_w, _ = fitted(back_1(d_multiply_1), w, None)
             return d_w, None
     <BLANKLINE>
         return sum_2, backward
@@ -87,27 +99,36 @@ class Compiled:
             raise TypeError(f"compile: arguments are given by place, without names; got {', '.join(named)}=")
         if mode.get() != ON:
             return self._f(*arguments)
-        given = [x.copy() if type(x) is np.ndarray else _argument(x) for x in arguments]  # what is kept must stay
+        given = [x.copy("K") if type(x) is np.ndarray else _argument(x) for x in arguments]  # what is kept must stay
         key = tuple([(x.shape, x.dtype) if type(x) is np.ndarray else _kind(x) for x in given])
         program = self._programs.get(key)
         if program is None or program.is_out_of_date():
             program = Program(self._f, given)
             self._programs[key] = self._latest = program
             if len(self._programs) > KEPT:
-                del self._programs[next(iter(self._programs))]
+                self._programs.pop(next(iter(list(self._programs))), None)  # another thread may be adding
         try:
             output = program.replay(given)
         except Exception as error:
             self._f(*given)  # says in its own words what is wrong
             raise CompileError(f"compile: the replay fails where the function doesn't: {error}") from error
-        if program.unchecked:
-            program.check(self._f, given, output)
+        if program.unchecked and not program.agrees(self._f, given, output):
+            self._programs.pop(key, None)
+            raise CompileError(
+                "compile: the replay differs from the function. Does it draw at random, or compute something of its"
+                " arguments by NumPy alone? Then do that outside, and pass what came out"
+            )
         return output
+
+    def __get__(self, instance: Any, owner: Any = None) -> Compiled:
+        if instance is not None:
+            raise TypeError("compile: compile the bound method in place of the class's: ta.compile(model.loss), say")
+        return self
 
     @property
     def source(self) -> str:
-        """The program that was recorded last: rules, called one after the other, and `fitted`, which sums over the axes
-        that were broadcast."""
+        """The program that was recorded last: rules, called one after the other, and `fitted`, which brings gradients
+        into the shapes of what they belong to."""
         if self._latest is None:
             raise CompileError("compile: there is no program yet; call the function first")
         return self._latest.source
@@ -117,6 +138,8 @@ def _argument(x: Any) -> Any:
     """An argument as it's handed on: a Tensor, an array of its own, or what stands for itself."""
     if isinstance(x, Node) or x is None or type(x) in (bool, int, float, str):
         return x
+    if isinstance(x, np.integer | np.bool_):
+        return x.item()
     return numbers(x, "compile: an argument").copy()
 
 
@@ -124,7 +147,7 @@ def _kind(x: Any) -> Any:
     """What a program depends on of an argument; of a number, all."""
     if isinstance(x, Node):
         return x.shape, x.dtype, x._requires_grad  # type: ignore[attr-defined]
-    return (x.shape, x.dtype) if is_array(x) else (type(x), x)
+    return (x.shape, x.dtype) if is_array(x) else (type(x), repr(x))  # 0.0 equals -0.0
 
 
 class Program:
@@ -141,10 +164,12 @@ class Program:
                 )
             try:
                 text = Text(output, traced, stand_ins, start, _names_of_arguments(f, len(given)))
-                break
             except CompileError:
                 if attempt:
                     raise
+            else:
+                if not text.has_young:
+                    break
         self.source, self.parameters, self.unchecked = text.source, tuple(text.parameters), CHECKED + 1
         self._requires_grad = [x._requires_grad for x in self.parameters]
         self._only_arrays = all(type(x) is np.ndarray for x in given)
@@ -172,25 +197,22 @@ class Program:
 
         return record(Tensor, self.rule, inputs, parents, NO_OPTIONS, (output, backward), True)
 
-    def check(self, f: Callable[..., Tensor], given: list[Any], output: Tensor) -> None:
-        """Compare the output, and all gradients, with what the function itself gives; bit for bit."""
+    def agrees(self, f: Callable[..., Tensor], given: list[Any], output: Tensor) -> bool:
+        """Whether the output, and all gradients, are what the function itself gives; bit for bit."""
         self.unchecked -= 1
         stand_ins = [_stand_in(x) for x in given]
-        right = f(*stand_ins)
-        same = isinstance(right, Tensor) and right.requires_grad and _same(right._data, output._data)
+        right, _ = _traced(f, stand_ins)
+        if not isinstance(right, Tensor) or not right.requires_grad or not _same(right._data, output._data):
+            return False
         sources = [x for x in (*self.parameters, *stand_ins) if isinstance(x, Node)]
-        if same and not any(x._hooks for x in sources):  # hooks are called by the real backward alone
-            start = np.ones_like(right._data)[()]
-            found, replayed = walk(right, start), output._backward(start)
-            same = all(
-                (x not in found and d is None) or (x in found and d is not None and _same(found[x], d))
-                for x, d in zip(sources, replayed, strict=True)
-            )
-        if not same:
-            raise CompileError(
-                "compile: the replay differs from the function. Does it draw at random, branch on its arguments, or"
-                " compute something of them by NumPy alone? Then do that outside, and pass what came out"
-            )
+        if any(x._hooks for x in sources):  # hooks are called by the real backward alone
+            return True
+        start = np.ones_like(right._data)[()]
+        found, replayed = walk(right, start), output._backward(start)
+        return all(
+            (x not in found and d is None) or (x in found and d is not None and _same(found[x], d))
+            for x, d in zip(sources, replayed, strict=True)
+        )
 
 
 def _same(x: Array, y: Array) -> bool:
@@ -201,7 +223,8 @@ def _same(x: Array, y: Array) -> bool:
 def _stand_in(x: Any) -> Any:
     """The Tensor by which an array, or another Tensor, is known on the tape."""
     if isinstance(x, Node):
-        return leaf(Tensor, x._data, x._requires_grad, x.name)
+        array = x._data.view() if type(x._data) is np.ndarray else x._data  # told apart from x, if f uses that, too
+        return leaf(Tensor, array, x._requires_grad, x.name)
     return leaf(Tensor, numbers(x, "compile: an argument")) if is_array(x) else x
 
 
@@ -232,20 +255,22 @@ class Text:
     def __init__(self, output: Node, traced: list[Node], arguments: list[Any], start: int, names: list[str]) -> None:
         known = [*traced, *(x for x in arguments if isinstance(x, Node))]
         self._of_array = {id(x._data): x for x in known if type(x._data) is np.ndarray}
-        self.steps = self._needed(output, traced)
-        self.parameters = self._outside(start, [x for x in arguments if isinstance(x, Node)])
         self.constants: dict[str, Any] = {}
-        self._taken = {"program", "backward", "fitted", "_", *RULES}
+        self.has_young = False  # whether a leaf is used that was made within, or written into before
+        self.steps = self._needed(output, [x for x in traced if x._rule is not None])
+        self.parameters = self._outside(start, [x for x in arguments if isinstance(x, Node)])
+        self._taken = {*RESERVED, "_", *RULES}
         self._taken |= {f"back_{i}" for i in range(len(self.steps) + 1)}
         self._names: dict[Any, str] = {}
         for i, x in enumerate(self.parameters):
-            self._names[x] = self._name(x.name or f"parameter_{i}")
+            self._names[x] = self._name(str(x.name or f"parameter_{i}"))
         for name, x in zip(names, arguments, strict=True):
             if isinstance(x, Node):
                 self._names[x] = self._name(name)
         self._sources = list(self._names)
         for i, node in enumerate(self.steps, 1):
             self._names[node] = self._name(f"{_rule_of(node).__name__}_{i}")
+        self._is_plain = self._all_plain()
         last = self._names[output]
         self.source = "\n".join([
             f"def program({', '.join(self._names[x] for x in self._sources)}):",
@@ -259,10 +284,6 @@ class Text:
 
     def rules(self) -> tuple[Callable[..., Result], Callable[..., Result]]:
         """The program of plain rules, and that of their kernels."""
-        arrays = [x._data for x in self._names if x is not self.steps[-1]]
-        trusted = all(type(x) is np.ndarray for x in arrays) and (
-            {x.dtype for x in arrays if x.dtype.kind not in "biu"} in ({FLOATS[0]}, {FLOATS[1]})
-        )
         plain: dict[str, Any] = {}
         fast: dict[str, Any] = {}
         for rule in map(_rule_of, self.steps):
@@ -271,8 +292,23 @@ class Text:
             if kernel is None:
                 fast[rule.__name__] = rule
             else:
-                fast[rule.__name__] = getattr(kernel, "trusting", kernel) if trusted else kernel
+                fast[rule.__name__] = kernel.trusting if self._trusts(rule) else kernel
         return self._made(plain), self._made(fast)
+
+    def _trusts(self, rule: Rule) -> bool:
+        """Whether a rule's kernel needn't look at what it's given."""
+        return self._is_plain and hasattr(KERNELS.get(rule), "trusting")
+
+    def _all_plain(self) -> bool:
+        """Whether all arrays are NumPy's, with numbers in them, of one dtype but for whole numbers."""
+        arrays = [x._data for x in self._names if x is not self.steps[-1]]
+        dtypes = {x.dtype for x in arrays if x.dtype.kind not in "biu"}
+        firsts = [node._inputs[0] for node in self.steps if node._rule in KERNELS and node._inputs]
+        return (
+            all(type(x) is np.ndarray and x.size for x in arrays)
+            and dtypes in ({FLOATS[0]}, {FLOATS[1]})
+            and all(np.asarray(x._data if isinstance(x, Node) else x).dtype in FLOATS for x in firsts)
+        )
 
     def _made(self, rules: dict[str, Any]) -> Callable[..., Result]:
         space: dict[str, Any] = {"fitted": fitted, **self.constants, **rules}
@@ -302,13 +338,14 @@ class Text:
         found: dict[Node, None] = {}
         for node in self.steps:
             name = _rule_of(node).__name__
-            if RULES.get(name) is not node._rule:
+            if RULES.get(name) is not node._rule or name in RESERVED:
                 raise CompileError(f"compile: {name} is no rule that could be written down")
             if name in RANDOM or node._options.get("dropped") is not None:
                 raise CompileError(f"compile: {name} draws at random; switch dropout off, with .eval() say")
             if node._hooks is not None:
                 raise CompileError(f"compile: the result of {name} has a hook, which the replay wouldn't call")
-            for x in node._parents or ():
+            options = self._among(tuple(node._options.values()))
+            for x in (*(node._parents or ()), *options):
                 if x is None or x in known:
                     continue
                 if x._rule is not None and x._age > start:  # what `t[...] = v` put in its place
@@ -325,12 +362,14 @@ class Text:
                     )
                 if x._age < start:
                     found[x] = None
+                else:
+                    self.has_young = True
         return list(found)
 
     def _name(self, wanted: str) -> str:
         """A name that Python takes, and that nothing else has."""
         name = re.sub(r"\W", "_", wanted, flags=re.ASCII)
-        if not name.isidentifier() or keyword.iskeyword(name):
+        if not name.isidentifier() or keyword.iskeyword(name) or name == "__debug__":
             name = f"x_{name}"
         while not self._taken.isdisjoint({name, f"d_{name}"}) or name.startswith("more_"):
             name = f"x_{name}"
@@ -355,7 +394,9 @@ class Text:
         An option is no node, but a mask or a key may be the array of one.
         """
         if id(x) in self._of_array:
-            return self._names[self._of_array[id(x)]]
+            known = self._names.get(self._of_array[id(x)])
+            if known is not None:
+                return known
         if type(x) is tuple:
             return f"({''.join(f'{self._constant(name, part)}, ' for part in x)})"
         if x is None or x is ... or type(x) in (bool, int, str) or (type(x) is float and math.isfinite(x)):
@@ -369,27 +410,24 @@ class Text:
     def _backward(self) -> list[str]:
         """The order is that of `engine.walk`, and so are the sums."""
         lines: list[str] = []
-        reached: set[Node] = set()
+        reached: set[Any] = set()
         for i in range(len(self.steps), 0, -1):
-            node, targets, then = self.steps[i - 1], [], []
+            node, targets, inputs, sums = self.steps[i - 1], [], [], []
             if not node._requires_grad:
                 continue
             for j, x in enumerate(node._parents or ()):
-                if x is None or not x._requires_grad:
-                    targets.append("_")
-                    continue
-                name, d = self._names[x], f"d_{self._names[x]}"
-                target = f"more_{j}" if x in reached else d
-                targets.append(target)
-                # kernels give each gradient in its input's shape
-                fits = target if _rule_of(node) in KERNELS else f"fitted({target}, {name})"
+                wanted = x is not None and x._requires_grad
+                inputs.append(self._names[x] if wanted else "None")
+                d = f"d_{self._names[x]}" if wanted else "_"
+                targets.append(f"more_{j}" if x in reached else d)
                 if x in reached:
-                    then.append(f"{d} = {d} + {fits}")
-                elif fits != target:
-                    then.append(f"{d} = {fits}")
-                reached.add(x)
-            lines.append(f"{', '.join(targets)}{',' * (len(targets) == 1)} = back_{i}(d_{self._names[node]})")
-            lines += then
+                    sums.append(f"{d} = {d} + more_{j}")
+                elif wanted:
+                    reached.add(x)
+            into = f"{', '.join(targets)}{',' * (len(targets) == 1)}"
+            back = f"back_{i}(d_{self._names[node]})"
+            fits = self._trusts(_rule_of(node))  # kernels give each gradient in its input's shape
+            lines += [f"{into} = {back if fits else _fitted(back, inputs)}", *sums]
         results = [f"d_{self._names[x]}" if x in reached else "None" for x in self._sources]
         return [*lines, f"return {', '.join(results)}{',' * (len(results) == 1)}"]
 
@@ -397,6 +435,26 @@ class Text:
 def _rule_of(node: Node) -> Rule:
     assert node._rule is not None
     return node._rule
+
+
+def _fitted(gradients: str, inputs: list[str]) -> str:
+    return f"fitted({gradients}, {', '.join(inputs)})"
+
+
+def fitted(gradients: Gradients, *inputs: Array) -> list[Array]:
+    """The gradients of a step, each in the shape and dtype of its input; None where an input has none."""
+    found: list[Array] = []
+    for gradient, x in zip(gradients, inputs):  # noqa: B905
+        if x is None:
+            found.append(None)
+        elif type(gradient) is np.ndarray and gradient.shape == x.shape and gradient.dtype is x.dtype:
+            found.append(gradient)
+        elif gradient is None:
+            raise CompileError("compile: a rule gives no gradient for an input that requires one; leave it to the tape")
+        else:
+            gradient = gradient if hasattr(gradient, "shape") else np.asarray(gradient)
+            found.append(engine.fitted(gradient, x))
+    return found
 
 
 def _without_wanted(rule: Rule) -> Rule:

@@ -42,6 +42,7 @@ from tinyattn.nodes import (
     mode,
     next_age,
     no_grad,
+    notice,
     numbers,
     place,
     recording,
@@ -220,6 +221,8 @@ def _copied(x: Any) -> Any:
     """x with arrays of its own, also within a tuple."""
     if isinstance(x, tuple):
         return tuple(map(_copied, x))
+    if isinstance(x, np.ndarray):
+        return x.copy("K")
     return x.copy() if is_array(x) and not isinstance(x, np.generic | Node) else x
 
 
@@ -286,7 +289,7 @@ def _sequence(name: str, arrays: Any) -> tuple[Any, ...]:
 def _option(rule: Rule, name: str, x: Node) -> Array:
     if x._requires_grad:
         raise TypeError(f"{rule.__name__}: {name} is an option, and has no gradient; pass {name}.detach()")
-    return x._data
+    return notice(x)
 
 
 def operand(x: Any, rule: Rule, place: int) -> Any:
@@ -416,6 +419,8 @@ def backward(root: Node, gradient: Any = None, *, retain_graph: bool = False, cr
     cotangent = seed(root, gradient)
     if create_graph and not isinstance(cotangent, Node):
         cotangent = leaf(type(root), cotangent)
+    elif isinstance(cotangent, Node) and not create_graph:
+        cotangent = cotangent._data
     found = walk(root, cotangent, retain_graph=retain_graph or create_graph, create_graph=create_graph)
     taken = {id(cotangent)}
     fresh = {node: g if isinstance(g, Node) else _own(g, taken) for node, g in found.items()}

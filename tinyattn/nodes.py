@@ -38,6 +38,10 @@ class GradientError(RuntimeError):
     """What autograd itself can't do: a graph released before, a root without a gradient, an array written too early."""
 
 
+class CompileError(ValueError):
+    """A function that can't be replayed. The message says what stands in the way."""
+
+
 class Origin(NamedTuple):
     """How a leaf that was computed came off the graph."""
 
@@ -166,6 +170,22 @@ def recording(on: bool) -> Iterator[None]:
         yield
     finally:
         mode.reset(token)
+
+
+def stay_on_tape(what: str) -> None:
+    """Raise `CompileError` where all is traced: numbers that leave the tape would be the same at every replay."""
+    if mode.get() & TRACED:
+        raise CompileError(
+            f"compile: {what} gives numbers that aren't on the tape, and would be the same at every replay."
+            " Compute them outside, and pass them as an argument"
+        )
+
+
+def notice(x: Node) -> Array:
+    """The array of a node that is given as an option; where all is traced, it's remembered whose it is."""
+    if mode.get() & TRACED:
+        trace.get().append(x)
+    return x._data
 
 
 def is_recording() -> bool:

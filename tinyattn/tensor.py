@@ -30,9 +30,11 @@ from tinyattn.nodes import (
     leaf,
     lend,
     next_age,
+    notice,
     numbers,
     read_only,
     severed,
+    stay_on_tape,
 )
 from tinyattn.rules import RULES, elementwise, products, reductions, selection, shapes
 from tinyattn.rules.checks import check_flag
@@ -108,6 +110,7 @@ def _comparison(compare: Callable[[Any, Any], Any]) -> "Callable[[Tensor, Any], 
     """A comparison: booleans, which have no gradient, in a plain array."""
 
     def comparison(self: "Tensor", other: Any) -> "np.ndarray[Any, Any]":
+        stay_on_tape(f"a comparison ({compare.__name__})")
         given = other._data if isinstance(other, Node) else other
         try:
             result: np.ndarray[Any, Any] = compare(self._data, given)
@@ -160,6 +163,7 @@ class Tensor(Node):
         Whoever goes back through what was computed from a leaf before it was written gets a `GradientError`. Setting
         takes a copy, of the same shape and dtype (`ValueError`), and is for leaves only (`GradientError`).
         """
+        stay_on_tape(".data")
         array: np.ndarray[Any, Any] = lend(self) if self._rule is None else read_only(self._data)
         return array
 
@@ -304,6 +308,7 @@ class Tensor(Node):
 
         `.copy()` of it can be written into, and `.data` of a leaf.
         """
+        stay_on_tape(".numpy()")
         array: np.ndarray[Any, Any] = np.asarray(read_only(self._data))  # other libraries say how they're converted
         return array
 
@@ -317,6 +322,7 @@ class Tensor(Node):
 
     def tolist(self) -> Any:
         """The numbers as nested lists."""
+        stay_on_tape(".tolist()")
         return self._data.tolist()
 
     def __float__(self) -> float:
@@ -329,6 +335,7 @@ class Tensor(Node):
         return bool(self._one_number("bool"))
 
     def _one_number(self, name: str) -> Any:
+        stay_on_tape(f"{name}()")
         if self.size != 1:
             hint = " Use .any() or .all() of its .numpy()" if name == "bool" else " Use .tolist() for several"
             raise ValueError(f"{name}: needs a tensor of one number; got shape {self.shape}.{hint}")
@@ -419,6 +426,7 @@ class Tensor(Node):
         return self._where_it_is(np.argmin, axis)
 
     def _where_it_is(self, find: Callable[..., Any], axis: int | None) -> Any:
+        stay_on_tape(find.__name__)
         try:
             return find(self._data, axis)
         except (TypeError, ValueError) as error:
@@ -476,6 +484,7 @@ class Tensor(Node):
         raise TypeError("a masked array can't be combined with a tensor. Fill it, with .filled(0) say")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> "np.ndarray[Any, Any]":
+        stay_on_tape("an array of NumPy")
         if self._requires_grad:
             raise TypeError(
                 "a tensor that requires a gradient isn't turned into an array silently, which would cut it off its"
@@ -574,12 +583,16 @@ def _assigned(x: Tensor, key: Any, value: Any) -> Tensor:
     return _where(chosen, _scatter(_broadcast_to(values, shape), key=key, shape=x.shape), x)
 
 
+OF_SHAPES: Final = frozenset("shape ndim size zeros_like ones_like full_like empty_like result_type".split())
+"""Those that don't look at the numbers."""
+
+
 def _plain_key(key: Any) -> Any:
     """An index without Tensors and lists in it."""
     if isinstance(key, tuple):
         return tuple(_plain_key(k) for k in key)
     if isinstance(key, Node):
-        return key._data
+        return notice(key)
     if isinstance(key, list):
         return np.asarray(key) if np.size(key) else np.zeros(np.shape(key), int)  # [] would be floating
     if hasattr(key, "filled"):
@@ -601,6 +614,8 @@ def _dispatch(name: str, function: Callable[..., Any], args: tuple[Any, ...], gi
         args, given = _as_declared(function, rule, args, given)
         return _lifted(rule)(*args, **given)
     if name in CONSTANT:
+        if name not in OF_SHAPES:
+            stay_on_tape(f"np.{name}")
         return function(*_plain(args), **{key: _plain(value) for key, value in given.items()})
     near = _nearest(function.__name__)
     raise TypeError(

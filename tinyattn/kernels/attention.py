@@ -16,6 +16,7 @@ import numpy as np
 
 from tinyattn.kernels import stacked
 from tinyattn.kernels.call import Call
+from tinyattn.kernels.twin import fitting
 from tinyattn.rules import attention as readable
 from tinyattn.rules.allowed import Window, band, check_arrays, check_options, heads_that_share, shape_of_weights
 from tinyattn.rules.attention import check_scale, check_softcap
@@ -55,12 +56,14 @@ def attention(
     arrays = (query, key, value, bias, sinks)
 
     def readably() -> Result:
-        output, backward = readable.attention(
+        result = readable.attention(
             *arrays, mask=mask, causal=causal, window=window, scale=scale, softcap=softcap, dropped=dropped
         )
+        output, backward = fitting(arrays, result) if is_plain else result
         return output, lambda d_output, into=None: backward(d_output)
 
-    if not _are_plain(arrays):
+    is_plain = _are_plain(arrays)
+    if not is_plain:
         return readably()
     check_options("attention", causal, window)
     if mask is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -27,7 +28,10 @@ def embedding(weight: Array, ids: Array, *, wanted: tuple[bool, ...]) -> tuple[A
         hits = scratch("hits", (n_rows, n), weight.dtype)
         hits.fill(0)
         hits[ids.reshape(-1), _counted(n)] = 1
-        return hits @ d_output.reshape(n, weight.shape[1]), None  # (embedding.2)
+        found = hits @ d_output.reshape(n, weight.shape[1])  # (embedding.2)
+        if not math.isfinite(np.vdot(found, found)):  # what isn't finite would be NaN in every row: 0 · ∞
+            return selection.embedding(weight, ids)[1](d_output)
+        return found, None
 
     return weight.take(ids, axis=0), backward
 

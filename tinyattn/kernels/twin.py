@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyattn.rules.multi_head import summed_to
 from tinyattn.rules.registry import Array, Gradients, Result
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -19,7 +20,8 @@ def twin(rule: Callable[..., Result]) -> Callable[[Callable[..., Result | None]]
 
     It's told which gradients are `wanted`, and gives None for those that aren't. For other arrays the rule is called,
     and where the function gives None; and so is the rule's `backward` for gradients that aren't NumPy's: Tensors, or
-    many at once. `kernel.trusting` is for who knows already that arrays and gradients are as they should be.
+    many at once. `kernel.trusting` is for who knows already that arrays and gradients are as they should be; it gives
+    each gradient in its array's shape, which rules needn't.
     """
 
     def decorate(fast: Callable[..., Result | None]) -> Callable[..., Result]:
@@ -38,12 +40,27 @@ def twin(rule: Callable[..., Result]) -> Callable[[Callable[..., Result | None]]
             return output, backward
 
         def trusting(*arrays: Array, wanted: tuple[bool, ...], **options: Any) -> Result:
-            return fast(*arrays, wanted=wanted, **options) or rule(*arrays, **options)
+            return fast(*arrays, wanted=wanted, **options) or fitting(arrays, rule(*arrays, **options))
 
         kernel.trusting = trusting  # type: ignore[attr-defined]
         return kernel
 
     return decorate
+
+
+def fitting(arrays: tuple[Array, ...], result: Result) -> Result:
+    """A rule's result, whose gradients come in the shapes of the arrays, as a kernel's do."""
+    output, gradients_of = result
+
+    def backward(d_output: Array) -> Gradients:
+        return tuple(
+            [
+                summed_to(gradient, x.shape) if type(gradient) is np.ndarray and gradient.shape != x.shape else gradient
+                for x, gradient in zip(arrays, gradients_of(d_output), strict=True)
+            ]
+        )
+
+    return output, backward
 
 
 def _are_plain(arrays: tuple[Array, ...]) -> bool:
