@@ -5,8 +5,9 @@
 
 float32, no biases in attention. All subjects start from the same numbers and see the same batches; their losses over
 the first 20 steps are compared before anything is timed. Samples are taken as in `benchmarks/attention.py`. PyTorch is
-timed with one thread and with all, eager and compiled, and the fastest counts for each; so is tinyattn on the tape, and
-as `tinyattn.compile` replays it. The step by hand is shown beside them, and doesn't count.
+timed with one thread and with all, eager and compiled, and the fastest counts for each; so is tinyattn, on the tape and
+as `tinyattn.compile` replays it, with BLAS on one thread and on all. The step by hand is shown beside them, and doesn't
+count.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 import tinyattn as ta
 from benchmarks.common import (
@@ -303,15 +305,19 @@ class Subject(NamedTuple):
 
 
 def subjects(*, with_compiled: bool = True) -> list[Subject]:
-    found = [
-        Subject("tinyattn", tinyattn_step),
-        Subject("tinyattn compiled", partial(tinyattn_step, compiled=True)),
-        Subject("by hand", lambda sizes, arrays: ByHand(arrays, sizes.n_heads, RATE).step),
-    ]
+    one_or_all = sorted({1, machine()["cores"]})
+    found = []
+    for threads in one_or_all:
+        ready = _blas_threads(threads)
+        found += [
+            Subject(f"tinyattn, {threads}", tinyattn_step, ready),
+            Subject(f"tinyattn compiled, {threads}", partial(tinyattn_step, compiled=True), ready),
+            Subject(f"by hand, {threads}", lambda sizes, arrays: ByHand(arrays, sizes.n_heads, RATE).step, ready),
+        ]
     if is_installed("torch"):
         import torch
 
-        for threads in sorted({1, machine()["cores"]}):
+        for threads in one_or_all:
             ready = _torch_threads(threads)
             found.append(Subject(f"pytorch, {threads}", partial(torch_step, compiled=False), ready))
             if with_compiled:
@@ -323,6 +329,12 @@ def subjects(*, with_compiled: bool = True) -> list[Subject]:
         if is_installed(module):
             found.append(Subject(name, make))
     return found
+
+
+def _blas_threads(n: int) -> Callable[[], None]:
+    """NumPy's: small products are done sooner by one thread than two are told of them."""
+    blas = ThreadpoolController().select(user_api="blas")
+    return lambda: blas.limit(limits=n) and None
 
 
 def _torch_threads(n: int) -> Callable[[], None]:

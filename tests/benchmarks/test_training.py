@@ -34,7 +34,7 @@ def test_the_models_of_the_table():
 
 def test_all_subjects_take_the_same_steps():
     own = subjects(with_compiled=False)
-    assert [subject.name for subject in own][:3] == ["tinyattn", "tinyattn compiled", "by hand"]
+    assert [subject.name for subject in own][:3] == ["tinyattn, 1", "tinyattn compiled, 1", "by hand, 1"]
     row = measure(own, TINY, 1)
     assert row["case"] == list(TINY)
     assert all(time > 0 for time in row["milliseconds"].values())
