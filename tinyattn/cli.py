@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
         "--shape", type=_shape, action="append", default=[], metavar="NAME=N,N", help="the shape of an array"
     )
     graph.add_argument("-o", "--output", metavar="FILE", help="where to: .svg, .png, .pdf, .dot or .html")
-    graph.add_argument("--depth", type=_depth, metavar="N", help="how many boxes in boxes are open (default: what fits)")
+    graph.add_argument("--depth", type=_depth, metavar="N", help="how many levels of boxes are open")
     graph.add_argument(
         "--inside", action="append", default=[], metavar="RULE", help="a rule whose steps are shown, too"
     )

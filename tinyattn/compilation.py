@@ -24,6 +24,7 @@ from tinyattn.kernels.twin import FLOATS, PLAIN
 from tinyattn.nodes import (
     NO_OPTIONS,
     ON,
+    STRICT,
     TRACED,
     CompileError,
     Node,
@@ -231,7 +232,7 @@ def _stand_in(x: Any) -> Any:
 def _traced(f: Callable[..., Any], arguments: list[Any]) -> tuple[Any, list[Node]]:
     """What f gives, and every node that was made for it, in the order of birth."""
     nodes: list[Node] = []
-    tokens = mode.set(ON | TRACED), trace.set(nodes)
+    tokens = mode.set(ON | TRACED | STRICT), trace.set(nodes)
     try:
         return f(*arguments), nodes
     finally:

@@ -62,7 +62,7 @@ class Failure(NamedTuple):
 class Scope(NamedTuple):
     """A call that gave a node: what was made between its start and the node was made in it."""
 
-    caller: "weakref.ref[Any]"  # the module
+    caller: Any  # the module
     start: int  # an age
     inner: "Scope | None"  # another call that gave the same node
 
@@ -139,7 +139,7 @@ def give(output: Any, caller: Any, start: int) -> None:
     """Let what a call gave know who was called; several outputs in a tuple, too."""
     for x in output if isinstance(output, tuple) else (output,):
         if isinstance(x, Node) and x._rule is not None and x._age > start:
-            x._scope = Scope(weakref.ref(caller), start, getattr(x, "_scope", None))
+            x._scope = Scope(caller, start, getattr(x, "_scope", None))
 
 
 def severed(kind: type[N], data: Array, reason: str, rule: str, parents: "tuple[Node | None, ...]") -> N:
@@ -157,6 +157,7 @@ OFF: Final = 0
 ON: Final = 1
 WATCHED: Final = 2  # may be added to one of them: NaN and infinity are looked for
 TRACED: Final = 4  # and this: what has no gradient gets a node, too, and all are listed in `trace`
+STRICT: Final = 8  # and this: numbers may not leave the tape
 
 mode: ContextVar[int] = ContextVar("mode", default=ON)
 trace: "ContextVar[list[Node]]" = ContextVar("trace")
@@ -173,8 +174,8 @@ def recording(on: bool) -> Iterator[None]:
 
 
 def stay_on_tape(what: str) -> None:
-    """Raise `CompileError` where all is traced: numbers that leave the tape would be the same at every replay."""
-    if mode.get() & TRACED:
+    """Raise `CompileError` where numbers may not leave the tape, since they would be the same at every replay."""
+    if mode.get() & STRICT:
         raise CompileError(
             f"compile: {what} gives numbers that aren't on the tape, and would be the same at every replay."
             " Compute them outside, and pass them as an argument"

@@ -149,7 +149,7 @@ def test_boxes_are_clusters_in_clusters():
 
 
 def test_larger_arrays_are_heat_maps_with_their_range():
-    x = ta.tensor(np.linspace(-1.0, 1.0, 400).reshape(20, 20), requires_grad=True)
+    x = ta.tensor(np.linspace(-1.0, 1.0, 576).reshape(24, 24), requires_grad=True)
     dot = dot_of(+x)
     assert "-1 … 1, mean" in dot
     assert dot.count("BGCOLOR") == 2 * 12 * 12

@@ -22,7 +22,14 @@ def no_engine(monkeypatch, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "start"),
-    [("x.svg", b"<?xml"), ("x.png", b"\x89PNG"), ("x.pdf", b"%PDF"), ("x.dot", b"digraph"), ("x.html", b"<!doctype html>"), ("X.SVG", b"<?xml")],
+    [
+        ("x.svg", b"<?xml"),
+        ("x.png", b"\x89PNG"),
+        ("x.pdf", b"%PDF"),
+        ("x.dot", b"digraph"),
+        ("x.html", b"<!doctype html>"),
+        ("X.SVG", b"<?xml"),
+    ],
 )
 def test_saved_in_the_format_of_the_ending(graph, pygraphviz, tmp_path, name, start):
     path = tmp_path / name

@@ -48,7 +48,7 @@ def test_kinds_that_are_not_there_are_not_counted():
 
 def test_boxes_are_headings_and_what_is_in_them_is_indented():
     model = ta.nn.Sequential(ta.nn.Linear(1, 1, bias=False, rng=0), ta.relu)
-    lines = str(ta.graph(model(np.ones((1, 1))).sum())).splitlines()
+    lines = str(ta.graph(model(ta.tensor(np.ones((1, 1)))).sum())).splitlines()
     assert [line.split("  (")[0].rstrip() for line in lines] == [
         "3 operations, 1 parameter, 1 input",
         "1  input",

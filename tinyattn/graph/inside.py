@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from tinyattn.engine import youngest_last
 from tinyattn.graph.scopes import Call
-from tinyattn.nodes import leaf, next_age, recording
+from tinyattn.nodes import ON, TRACED, leaf, mode, next_age, trace
 from tinyattn.rules.registry import RULES
 from tinyattn.tensor import Tensor
 
@@ -35,7 +34,7 @@ def look_inside(x: Tensor) -> Inside | None:
     start = next_age()
     marks: list[tuple[str, int, int]] = []
     try:
-        with recording(True), _watched(marks):
+        with _all_recorded(), _watched(marks):
             output = x._rule(*(stand_ins[y] if isinstance(y, Tensor) else y for y in x._inputs), **x._options)[0]
     except Exception:  # somebody's own rule needn't take Tensors
         return None
@@ -48,9 +47,31 @@ def look_inside(x: Tensor) -> Inside | None:
 
     whole = marks[-1] if marks else None  # the rule itself returned last
     calls = [Call(age(mark[1]), age(mark[2]), None, mark[0], x if mark is whole else None) for mark in marks]
-    made = [y for y in youngest_last(output, start) if y._rule is not None]
+    made = _made(output, start)
     ages = [(y, age(y._age)) for y in made if isinstance(y, Tensor)]
     return Inside(output, [(stand_in, y) for y, stand_in in stand_ins.items()], calls, ages)
+
+
+def _made(output: Tensor, start: int) -> list[Tensor]:
+    """What was computed on the way, whether a gradient flows through it or not."""
+    seen, found = {output}, [output]
+    for x in found:
+        for y in x._parents or ():
+            if isinstance(y, Tensor) and y not in seen and y._rule is not None and y._age > start:
+                seen.add(y)
+                found.append(y)
+    return found
+
+
+@contextmanager
+def _all_recorded() -> Iterator[None]:
+    """Also what no gradient flows through, which has no node else."""
+    tokens = mode.set(ON | TRACED), trace.set([])
+    try:
+        yield
+    finally:
+        mode.reset(tokens[0])
+        trace.reset(tokens[1])
 
 
 @contextmanager

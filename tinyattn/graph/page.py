@@ -45,6 +45,7 @@ def _data(whole: Recording, shown: Recording, title: str) -> dict[str, Any]:
         "title": title,
         "summary": summary(whole),
         "costs": costs(whole),
+        "rules": {name: {"about": _about(name), "formula": list(_formula(name))} for name in _rules(whole)},
         "boxes": [
             {
                 "name": box.name,
@@ -52,14 +53,19 @@ def _data(whole: Recording, shown: Recording, title: str) -> dict[str, Any]:
                 "parent": box.parent,
                 "isRule": box.is_rule,
                 "open": _path(i, whole) in open_boxes,
-                "formula": list(_formula(box.type)) if box.is_rule else [],
-                "about": _about(box.type) if box.is_rule else "",
-                "operation": None if box.operation is None else _node(box.operation),
+                "operation": None if box.operation is None else _node(box.operation, whole),
             }
             for i, box in enumerate(whole.boxes)
         ],
-        "nodes": [_node(node) for node in whole.nodes],
+        "nodes": [_node(node, whole) for node in whole.nodes],
     }
+
+
+def _rules(whole: Recording) -> list[str]:
+    """The names of all rules on the page."""
+    found = {node.rule: None for node in whole.nodes if node.rule}
+    found |= {box.type: None for box in whole.boxes if box.is_rule}
+    return list(found)
 
 
 def _path(box: int | None, of: Recording) -> tuple[Any, ...]:
@@ -72,7 +78,7 @@ def _path(box: int | None, of: Recording) -> tuple[Any, ...]:
     return tuple(reversed(found))
 
 
-def _node(node: Node) -> dict[str, Any]:
+def _node(node: Node, whole: Recording) -> dict[str, Any]:
     return {
         "kind": node.kind,
         "title": node.title,
@@ -94,19 +100,19 @@ def _node(node: Node) -> dict[str, Any]:
         "failed": node.failed,
         "change": node.change,
         "was": node.was,
-        "about": node.about,
-        "formula": list(_formula(node.rule)),
-        "sources": [_source(source) for source in node.sources],
+        "sources": [_source(source, whole.nodes[source.node]) for source in node.sources],
     }
 
 
-def _source(source: Source) -> dict[str, Any]:
+def _source(source: Source, node: Node) -> dict[str, Any]:
+    """An edge; what goes back over it is mostly all that its node gets, and is told there."""
+    same = source.gradient is not None and source.gradient == node.gradient
     return {
         "node": source.node,
         "role": source.role,
         "carries": source.carries_gradient,
         "saved": source.is_saved,
-        "gradient": _numbers(source.gradient),
+        "gradient": "same" if same else _numbers(source.gradient),
         "jacobian": None if source.jacobian is None else [[_short(x) for x in row] for row in source.jacobian],
     }
 
@@ -124,8 +130,11 @@ def _numbers(numbers: Numbers | None) -> dict[str, Any] | None:
 
 
 def _short(x: float) -> float | None:
-    """Four digits are enough to look at; None for what isn't finite, which JSON doesn't have."""
-    return float(f"{x:.4g}") if math.isfinite(x) else None
+    """Three digits are enough to look at; None for what isn't finite, which JSON doesn't have."""
+    if not math.isfinite(x):
+        return None
+    short = float(f"{x:.3g}")
+    return int(short) if short == int(short) and abs(short) < 1e6 else short
 
 
 @lru_cache(256)
@@ -137,7 +146,7 @@ def _formula(rule: str) -> tuple[str, ...]:
 def _is_labelled(line: str) -> bool:
     import re
 
-    return re.search(r"\([a-z_0-9]+\.\d+\)$", line.rstrip()) is not None
+    return re.search(r"\([a-z]\w*\.\d+\)$", line.rstrip()) is not None
 
 
 def _about(rule: str) -> str:

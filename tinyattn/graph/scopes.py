@@ -17,7 +17,7 @@ class Call(NamedTuple):
 
     start: float
     end: float
-    caller: Any  # a module; None if it's gone
+    caller: Any  # a module
     rule: str = ""  # the name of a rule, for the inside of an operation
     whole: Any = None  # the operation, where it's all of one
 
@@ -28,11 +28,10 @@ def calls_of(nodes: Iterable[TapeNode]) -> list[Call]:
     for node in nodes:
         scope = getattr(node, "_scope", None)
         while scope is not None:
-            caller = scope.caller()
-            key = (scope.start, id(caller))
+            key = (scope.start, id(scope.caller))
             known = ends.get(key)
             if known is None or known.end < node._age:
-                ends[key] = Call(scope.start, node._age, caller)
+                ends[key] = Call(scope.start, node._age, scope.caller)
             scope = scope.inner
     return list(ends.values())
 
@@ -74,17 +73,13 @@ def boxes_of(
         boxes.append(
             Box(
                 name=_name(ordered[call], above),
-                type=ordered[call].rule or _class(ordered[call].caller),
+                type=ordered[call].rule or type(ordered[call].caller).__name__,
                 parent=None if parent is None else places[parent],
                 is_rule=bool(ordered[call].rule),
                 operation=None if ordered[call].whole is None else drawn(ordered[call].whole),
             )
         )
     return boxes, [None if call is None else places[call] for call in found]
-
-
-def _class(caller: Any) -> str:
-    return "module" if caller is None else type(caller).__name__
 
 
 def _above(call: int, parents: dict[int, int | None], ordered: Sequence[Call]) -> list[Any]:

@@ -4,7 +4,10 @@
 // An "item" is what stands in the picture: a node, or a closed box. An open box is a "frame" around items.
 // A "time" counts operations: each has one when it is computed, and one when it sends its gradients back.
 
-const { nodes, boxes, ...graph } = JSON.parse(document.getElementById("data").textContent);
+const { nodes, boxes, rules, ...graph } = JSON.parse(document.getElementById("data").textContent);
+for (const { sources } of [...nodes, ...boxes.map((box) => box.operation ?? { sources: [] })]) {
+  for (const source of sources) if (source.gradient === "same") source.gradient = nodes[source.node].gradient;
+}
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
 
 // ---- what the data says
@@ -59,13 +62,11 @@ const list = (words) => [words.slice(0, -1).join(", "), ...words.slice(-1)].filt
 const called = ({ record }) => (["operation", "box"].includes(record.kind) ? record.title : record.name || record.title);
 const calledAll = (items) => list([...new Set(items.map(called))]);
 
-function range({ least, mean, most }) {
-  return mean === null ? "no finite number" : `${short(least, 3)} … ${short(most, 3)}`;
-}
+const range = ({ least, most }) => `${short(least, 3)} … ${short(most, 3)}`;
 
 /** Numbers on a line, for the table and for screen readers. */
 function told(numbers) {
-  if (!numbers?.rows) return numbers ? range(numbers) : "";
+  if (!numbers?.rows) return !numbers ? "" : numbers.mean === null ? "nothing finite" : `${range(numbers)}, mean ${short(numbers.mean, 3)}`;
   const rows = numbers.rows.map((row) => row.join(" "));
   return rows.length > 1 ? rows.map((row) => `[${row}]`).join(" ") : rows[0];
 }
@@ -86,17 +87,15 @@ function make(what, ...parts) {
   const element = document.createElement(tag);
   element.className = classes.join(" ");
   for (const part of parts.flat(2).filter(Boolean)) {
-    if (part.constructor === Object) setAll(element, part);
-    else element.append(part);
+    if (part.constructor !== Object) element.append(part);
+    else for (const [name, value] of Object.entries(part)) setOn(element, name, value);
   }
   return element;
 }
 
-function setAll(element, given) {
-  for (const [name, value] of Object.entries(given)) {
-    if (name in element) element[name] = value;
-    else element.setAttribute(name, value);
-  }
+function setOn(element, name, value) {
+  if (name in element) element[name] = value;
+  else element.setAttribute(name, value);
 }
 
 const button = (what, text, onclick, label) => make(`button${what}`, { onclick, ...(label && { "aria-label": label }) }, text);
@@ -111,10 +110,11 @@ function makeShape(tag, className, d) {
 
 /** Blue below 0, orange above; `most` is how strong it gets. */
 function heatOf(x, top, most = 1) {
-  return `rgb(${x > 0 ? "224 107 16" : "47 117 198"} / ${top ? (most * Math.abs(x)) / top : 0})`;
+  const share = top && Number.isFinite(x) ? (most * Math.abs(x)) / top : 0;
+  return `rgb(${x > 0 ? "224 107 16" : "47 117 198"} / ${share})`;
 }
 
-const topOf = (rows) => greatest(rows.flat().filter(Number.isFinite).map(Math.abs), 0);
+const topOf = (numbers) => greatest(numbers.filter(Number.isFinite).map(Math.abs), 0);
 
 /** A heat map, `side` pixels a cell; cells that hold anything not finite are crossed out. */
 function heatMap(cells, side, label) {
@@ -124,7 +124,7 @@ function heatMap(cells, side, label) {
   canvas.style.width = `${width}px`;
   const brush = canvas.getContext("2d");
   brush.scale(sharp, sharp);
-  const top = topOf(cells);
+  const top = topOf(cells.flat());
   cells.forEach((row, r) =>
     row.forEach((x, c) => {
       const place = [c * side, r * side, side, side];
@@ -144,24 +144,23 @@ function cross(brush, x, y, width, height) {
 
 /** A table of numbers, coloured by their size. */
 function matrix(rows, caption) {
-  const top = topOf(rows.map((row) => row.filter((x) => x !== null).map(parsed)));
+  const values = rows.flat().map((x) => (x === null ? NaN : parsed(x)));
+  const top = values.length > 1 ? topOf(values) : 0;
   const cell = (x) => {
-    const value = x === null ? NaN : parsed(x);
-    const td = make(Number.isFinite(value) ? "td" : "td.odd", x === null ? "×" : typeof x === "string" ? x : short(x, 3));
-    td.style.background = Number.isFinite(value) ? heatOf(value, top, 0.5) : "";
+    const td = make("td", x === null ? "×" : typeof x === "string" ? x : short(x, 3));
+    td.style.background = heatOf(x === null ? 0 : parsed(x), top, 0.4);
     return td;
   };
-  const table = make("table.matrix", caption && make("caption", caption), rows.map((row) => make("tr", row.map(cell))));
-  return make("div.scroll", { tabIndex: 0, role: "group", "aria-label": caption || "numbers" }, table);
+  return make("table.matrix", caption && make("caption", caption), rows.map((row) => make("tr", row.map(cell))));
 }
+
+const scrolling = (table, label) => make("div.scroll", { tabIndex: 0, role: "group", "aria-label": label }, table);
 
 /** Numbers as they stand on a node. */
 function smallNumbers(numbers) {
-  const { rows, cells } = numbers;
-  if (!rows) return [heatMap(cells, greatest([cells.length, cells[0].length]) > 8 ? 4 : 6, ""), make("small", range(numbers))];
-  const grid = make("span.grid", rows.flat().map((text) => make("span", text)));
-  grid.style.gridTemplateColumns = `repeat(${rows[0].length}, auto)`;
-  return [grid];
+  const { rows, cells, mean } = numbers;
+  if (rows) return [matrix(rows)];
+  return [heatMap(cells, greatest([cells.length, cells[0].length]) > 8 ? 4 : 6, ""), make("small", mean !== null && range(numbers))];
 }
 
 // ---- what is drawn
@@ -198,14 +197,15 @@ const records = boxes.map((box, b) => {
   const outputs = inside.filter((i) => i === nodes.length - 1 || users[i].some(([user]) => !inside.includes(user)));
   const output = outputs.length === 1 ? outputs[0] : null;
   const n_operations = all.filter((node) => node.kind === "operation").length;
-  const common = { output, n_operations, about: box.about, formula: box.formula };
-  if (box.operation) return { ...box.operation, ...common };
   const last = nodes[output ?? inside.at(-1)];
+  const common = { output, n_operations, uses: last?.uses };
+  if (box.operation) return { ...box.operation, ...common };
   return {
     ...last,
     ...common,
     ...(output === null && { shape: count(outputs.length, "output"), dtype: "", value: null, gradient: null, name: "" }),
     kind: box.isRule ? "operation" : "box",
+    rule: box.isRule && box.type,
     title: box.name || box.type,
     options: box.name && box.type,
     marks: [...new Set(all.flatMap((node) => node.marks))].map((mark) => (last?.marks.includes(mark) ? mark : `inside: ${mark}`)),
@@ -300,20 +300,23 @@ function arrange(level) {
   setDown(level);
 }
 
-/** The row of each item: below all that it needs. Row 0 is for ports; what needs nothing stands above its first user. */
+/** The row of each item: below all that it needs, and, with one line into it at most, right above its first user. */
 function ranksOf({ items, signals }) {
   const needs = new Map(items.map((item) => [item, []]));
   for (const { from, to } of signals.values()) {
     for (const item of to.keys()) needs.get(item).push(from);
   }
-  const ranks = new Map();
+  const ranks = new Map(); // from 1 on: row 0 is for ports
   const rankOf = (item) => ranks.get(item) ?? 0;
-  for (const item of items) ranks.set(item, 1 + greatest(needs.get(item).map(rankOf), 0));
+  for (const item of items) {
+    item.isLight = !needs.get(item).length && !item.isFrame; // it goes where its users want it, and doesn't move them
+    ranks.set(item, 1 + greatest(needs.get(item).map(rankOf), 0));
+  }
   const last = greatest([...ranks.values()]);
-  for (const { from, to } of signals.values()) {
-    if (!from || from.isFrame || needs.get(from).length) continue;
-    ranks.set(from, Math.max(1, Math.min(last, ...[...to.keys()].map((user) => rankOf(user) - 1))));
-    from.isLight = true; // it goes where its users want it, and doesn't move them
+  for (const item of [...items].reverse()) {
+    const users = signals.get(item)?.to.keys() ?? [item];
+    const isFree = needs.get(item).filter((from) => !from?.isLight).length < 2;
+    if (isFree && !item.isFrame) ranks.set(item, Math.max(rankOf(item), Math.min(last, ...[...users].map((user) => rankOf(user) - 1))));
   }
   return ranks;
 }
@@ -585,7 +588,7 @@ function itemElement(item) {
     `div.node.${kind}`,
     { role: "button", tabIndex: 0, "data-key": key, onclick: () => select(key) },
     roles,
-    make("div.title", title),
+    make("div.title", breakable(title)),
     word !== title && word && make("div.word", word),
     record.options && make("div.word", record.options),
     make("div.word", `${record.shape} ${record.dtype}`),
@@ -605,6 +608,9 @@ function itemElement(item) {
   node.ondblclick = toggle.onclick;
   return { whole: make("div.item", node, toggle), node, roles, parts };
 }
+
+/** Long names may break after their dots and underscores. */
+const breakable = (text) => text.split(/(?<=[._])/).flatMap((part) => [part, make("wbr")]);
 
 /** What changes on a node while the passes are played. */
 function partsOf({ record, node }) {
@@ -687,19 +693,14 @@ const arrivedText = (here, of) => (here === of ? `sum of ${of}` : `${here} of ${
 
 function captionOf({ phase, item, number = 0, of, sent }, before) {
   const { title, name, shape, failed } = item?.record ?? {};
-  const start = (pass) => `${pass} ${number} of ${of}:`;
-  const root = list(roots.map((i) => nodes[i].title));
-  const isOne = roots.every((i) => told(nodes[i].gradient) === "1");
+  const [forward, backward] = [`forward ${number} of ${of}:`, `backward ${number} of ${of}:`];
+  const given = phase === "forward" && calledAll(item.into.map((edge) => edge.from));
   const why = nodes.some((node) => node.failed) ? "an operation failed" : "the root isn't a single number";
   const captions = {
-    start: () => `${start("forward")} nothing is computed yet; parameters, inputs and constants are given`,
-    forward: () => {
-      if (failed) return `${start("forward")} ${title} fails: ${failed}`;
-      const given = calledAll(item.into.map((edge) => edge.from));
-      return `${start("forward")} ${title} makes ${name && `${name} `}${shape}${given && ` from ${given}`}`;
-    },
-    seed: () => `${start("backward")} it begins at ${root}, whose gradient ${isOne ? "with respect to itself is 1" : "was given"}`,
-    backward: () => `${start("backward")} ${title} sends back to ${sentText(item, before)}`,
+    start: () => `${forward} nothing is computed yet; parameters, inputs and constants are given`,
+    forward: () => `${forward} ${title} ${failed ? `fails: ${failed}` : `makes ${name && `${name} `}${shape} from ${given}`}`,
+    seed: () => `${backward} ${roots.map((i) => `${nodes[i].title} begins with its own gradient, ${told(nodes[i].gradient)}`).join("; ")}`,
+    backward: () => `${backward} ${title} sends back to ${sentText(item, before)}`,
     end: () => `everything: ${count(of, "operation")} forward, ${sent ? `${sent} backward` : `no gradient: ${why}`}`,
   };
   return captions[phase]();
@@ -722,6 +723,7 @@ function update() {
   const place = stopNow();
   const stop = stops[place];
   const before = place ? stops[place - 1].time : -1;
+  page.graph.dataset.phase = stop.phase;
   for (const item of drawn.items) showItem(item, stop);
   for (const edge of drawn.edges) showEdge(edge, stop, before);
   for (const frame of drawn.frames) elementOf(frame).area.classList.toggle("selected", frame.key === state.selected);
@@ -851,8 +853,10 @@ function moveBy(dx, dy) {
   showView();
 }
 
-/** Zooms by a factor; what is at (x, y) of the graph's region stays there. */
-function zoomBy(factor, x = page.graph.clientWidth / 2, y = page.graph.clientHeight / 2) {
+/** Zooms by a factor; what is under the pointer, or else in the middle, stays where it is. */
+function zoomBy(factor, pointer = null) {
+  const { left, top, width, height } = page.graph.getBoundingClientRect();
+  const [x, y] = pointer ? [pointer.clientX - left, pointer.clientY - top] : [width / 2, height / 2];
   const scale = Math.min(Math.max(view.scale * factor, 0.02), 4);
   view.x = x - ((x - view.x) * scale) / view.scale;
   view.y = y - ((y - view.y) * scale) / view.scale;
@@ -897,18 +901,13 @@ function pointerMove(event) {
   const other = [...pointers.values()].find((pointer) => pointer.pointerId !== event.pointerId);
   if (!other) return moveBy(dx, dy);
   const distance = (pointer) => Math.hypot(pointer.clientX - other.clientX, pointer.clientY - other.clientY) || 1;
-  zoomAt(distance(event) / distance(before), (event.clientX + other.clientX) / 2, (event.clientY + other.clientY) / 2);
-}
-
-function zoomAt(factor, clientX, clientY) {
-  const { left, top } = page.graph.getBoundingClientRect();
-  zoomBy(factor, clientX - left, clientY - top);
+  zoomBy(distance(event) / distance(before), other);
 }
 
 function wheel(event) {
   event.preventDefault();
   const pixels = event.deltaY * (event.deltaMode ? 20 : 1);
-  zoomAt(Math.exp(-Math.max(-200, Math.min(200, pixels)) / 400), event.clientX, event.clientY);
+  zoomBy(Math.exp(-Math.max(-200, Math.min(200, pixels)) / 400), event);
 }
 
 // ---- panel
@@ -987,33 +986,34 @@ function facts(given) {
 }
 
 /** What the rule does, in words and formulas; a formula's label stands at the right. */
-function theory({ about, formula }) {
+function theory({ rule }) {
+  if (!rules[rule]) return [];
+  const { about, formula } = rules[rule];
   const lines = formula.map((line) => {
-    const label = line.match(/\([a-z_0-9]+\.\d+\)$/)?.[0] ?? "";
+    const label = line.match(/\([a-z]\w*\.\d+\)$/)?.[0] ?? "";
     return make("div", make("code", line.slice(0, line.length - label.length).trim()), make("span", label));
   });
-  return [about && make("p", about), lines.length > 0 && make("div.formula", lines)];
+  return [make("p", about), lines.length > 0 && make("div.formula", lines)];
 }
 
 function allNumbers(numbers, word) {
   const { rows, cells } = numbers;
-  if (rows) return [matrix(rows, "")];
+  if (rows) return [scrolling(matrix(rows), word)];
   const side = Math.min(24, Math.floor(288 / greatest([cells.length, cells[0].length])));
-  const figures = ["least", "mean", "most"].map((word) => `${word} ${numbers[word] === null ? "–" : short(numbers[word])}`);
-  return [heatMap(cells, side, `heat map of the ${word}, ${told(numbers)}`), make("p.range", figures.join(", "))];
+  return [heatMap(cells, side, `heat map of the ${word}`), make("p.later", told(numbers))];
 }
 
 function valueSections(item) {
   const { value, gradient } = item.record;
   const { here, of, isWhole, numbers } = gradientNow(item);
   const section = (title, numbers) => [
-    make("h3", { className: title }, title),
-    numbers ? allNumbers(numbers, title) : make("p.later", "not there yet"),
+    make(`h3.${title.toLowerCase()}`, title),
+    numbers ? allNumbers(numbers, title.toLowerCase()) : make("p.later", "not there yet"),
   ];
   const remark = of > 1 && here > 0 && (isWhole ? `the sum of ${of} gradients` : arrivedText(here, of));
   return [
-    value && section("value", isMade(item) && value),
-    gradient && section("gradient", numbers),
+    value && section("Value", isMade(item) && value),
+    gradient && section("Gradient", numbers),
     gradient && remark && make("p", remark),
   ];
 }
@@ -1023,7 +1023,7 @@ function edgeSection(title, edges, other, verb) {
     const { role, saved, carries, gradient } = edge.source;
     const remarks = [role && `as ${role}`, saved && "saved for backward", !carries && "no gradient flows back"];
     const isSent = gradient && isSending(edge, seedTime);
-    const sent = isSent && make("div.gradient", make("span.word", verb), smallNumbers(gradient));
+    const sent = isSent && make("div.sum.gradient", make("span.word", verb), smallNumbers(gradient));
     return make("li", link(called(other(edge)), other(edge).key), ` ${remarks.filter(Boolean).join(", ")}`, sent);
   });
   return entries.length > 0 && [make("h3", title), make("ul", entries)];
@@ -1032,8 +1032,9 @@ function edgeSection(title, edges, other, verb) {
 function jacobianSection({ record, into }) {
   const tables = into
     .filter(({ source }) => source.jacobian)
-    .map(({ source }) => matrix(source.jacobian, `∂ ${record.title} / ∂ ${source.role}: a row for each number of the output`));
-  return tables.length > 0 && [make("h3", "derivative"), ...tables];
+    .map(({ source }) => [source.jacobian, `∂ ${record.title} / ∂ ${source.role}: a row for each number of the output`])
+    .map(([rows, caption]) => scrolling(matrix(rows, caption), caption));
+  return tables.length > 0 && [make("h3", "Derivative"), ...tables];
 }
 
 // ---- search, and the table
@@ -1044,11 +1045,8 @@ let match = -1;
 function search() {
   const wanted = page.query.value.trim().toLowerCase();
   const has = (...texts) => wanted && texts.some((text) => text.toLowerCase().includes(wanted));
-  const found = [
-    ...nodes.map((node, i) => has(node.title, node.name, node.rule) && [i, `n${i}`]),
-    ...boxes.map((box, b) => members[b].length > 0 && has(box.name, box.type) && [members[b][0] - 0.5, `b${b}`]),
-  ];
-  matches = found.filter(Boolean).sort((a, b) => a[0] - b[0]).map(([, key]) => key);
+  const keysOf = (all, letter) => all.flatMap(({ title = "", name, rule = "", type = "" }, i) => (has(title, name, rule, type) ? [letter + i] : []));
+  matches = [...keysOf(nodes, "n"), ...keysOf(boxes, "b").filter((key) => members[key.slice(1)].length)];
   match = -1;
   page.found.textContent = wanted && `${matches.length} found`;
 }
@@ -1098,19 +1096,15 @@ function nextTheme() {
   showTheme();
 }
 
-let viewOnScreen;
-
 /** On paper: all of the graph, on white. */
 function beforePrint() {
-  viewOnScreen = { ...view };
   showTheme("light");
   fit(680, 900, 0);
 }
 
 function afterPrint() {
-  Object.assign(view, viewOnScreen);
   showTheme();
-  showView();
+  fit();
 }
 
 // ---- keys
@@ -1224,7 +1218,9 @@ const CLICKS = {
   forth: () => step(1),
   "skip-to-graph": () => page.graph.focus(),
   "skip-to-player": () => page.play.focus(),
-  graph: ({ target }) => target === page.graph && dragged <= 5 && select(null),
+  graph: ({ target }) => {
+    if (target === page.graph && dragged <= 5) select(null);
+  },
 };
 
 function listen() {
