@@ -3,6 +3,7 @@ import pytest
 
 import tinyattn as ta
 from tinyattn.graph.trace import Wishes, trace
+from tinyattn.rules.registry import RULES
 
 
 def nodes_of(tensor, **names):
@@ -225,6 +226,29 @@ def test_inside_of_an_operation():
     assert inside[-1].value == next(node.value for node in whole.nodes if node.rule == "log_softmax")
     np.testing.assert_allclose(opened.nodes[0].gradient.mean, whole.nodes[0].gradient.mean, atol=1e-12)
     assert [node.rule for node in whole.nodes if node.rule] == ["log_softmax", "multiply", "sum"]
+
+
+@pytest.mark.parametrize("opened", [["embedding", "cross_entropy", "layer_norm"], sorted(RULES)], ids=["some", "all"])
+def test_any_operation_can_be_opened(opened):
+    """With the same loss and the same gradients of parameters."""
+    model = ta.nn.GPT(11, 7, 12, 2, 3, rng=0, dtype=float)
+    ids = np.array([[1, 2, 3], [4, 5, 6]])
+    loss = ta.cross_entropy(model(ids), ids)
+    recording = trace([loss], Wishes({}, inside=opened))
+    found = {node.name: node.gradient.mean for node in recording.nodes if node.kind == "parameter"}
+    assert all(source.node < i for i, node in enumerate(recording.nodes) for source in node.sources)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        np.testing.assert_allclose(found[name], parameter.grad.numpy().mean(), rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_a_compiled_function_is_one_operation_that_is_open():
+    w = ta.tensor([[1.0, 2.0]], requires_grad=True, name="w")
+    loss = ta.compile(lambda x: (ta.softmax(x @ w) ** 2).sum())(np.ones((3, 1)))
+    opened = ta.graph(loss)
+    assert "inside softmax:" in str(opened)
+    assert [node.rule for node in opened.nodes if node.kind == "operation"][-2:] == ["power", "sum"]
+    assert ta.graph(loss, inside=()).nodes[-1].rule == "program"
 
 
 def test_costs_by_formula():

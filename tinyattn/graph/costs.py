@@ -37,7 +37,7 @@ def flops(rule: Callable[..., Any], given: Sequence[Shape | None], output: Shape
         return _multi_head(given, output)
     if name in ("einsum", "tensordot", "outer"):
         return 2 * n * max(1, math.isqrt(math.prod(math.prod(s or ()) for s in given) // max(n, 1)))
-    family = rule.__module__.rpartition(".")[2]
+    family = (rule.__module__ or "").rpartition(".")[2]
     if family in MOVING:
         return 0
     largest = max([n, *(math.prod(shape) for shape in given if shape is not None)])

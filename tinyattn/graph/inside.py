@@ -45,7 +45,7 @@ def look_inside(x: Tensor) -> Inside | None:
     def age(then: int) -> float:
         return x._age - 1 + (then - start + 1) / (end - start + 2)
 
-    whole = marks[-1] if marks else None  # the rule itself returned last
+    whole = marks[-1] if marks and marks[-1][0] == x._rule.__name__ else None  # the rule itself returned last
     calls = [Call(age(mark[1]), age(mark[2]), None, mark[0], x if mark is whole else None) for mark in marks]
     made = _made(output, start)
     ages = [(y, age(y._age)) for y in made if isinstance(y, Tensor)]

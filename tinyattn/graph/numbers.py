@@ -22,16 +22,20 @@ def numbers_of(x: Any) -> Numbers | None:
     if not array.size or array.dtype.kind not in "fiubc":
         return None
     plain = array if array.dtype.kind != "c" else np.abs(array)
-    n_nan = n_infinite = 0
-    finite = plain
-    if plain.dtype.kind == "f":
-        is_finite = np.isfinite(plain)
-        if not is_finite.all():
-            n_nan = int(np.isnan(plain).sum())
-            n_infinite = plain.size - n_nan - int(is_finite.sum())
-            finite = plain[is_finite]
-    least, mean, most = (float(f(finite)) for f in (np.min, np.mean, np.max)) if finite.size else (math.nan,) * 3
     rows = _rows(array)
+    if plain.size <= MOST_NUMBERS:  # Python is done before NumPy has begun
+        numbers = plain.ravel().tolist()
+        finite = [x for x in numbers if math.isfinite(x)]
+        n_finite, n_nan = len(finite), sum(x != x for x in numbers)
+        told = (min(finite), sum(finite) / n_finite, max(finite)) if finite else (math.nan,) * 3
+    else:
+        is_finite = np.isfinite(plain) if plain.dtype.kind == "f" else np.True_
+        kept = plain if is_finite.all() else plain[is_finite]
+        n_finite = kept.size
+        n_nan = 0 if kept is plain else int(np.isnan(plain).sum())
+        told = (float(kept.min()), float(kept.mean()), float(kept.max())) if kept.size else (math.nan,) * 3
+    least, mean, most = map(float, told)
+    n_infinite = plain.size - n_finite - n_nan
     return Numbers(
         rows=rows,
         cells=_cells(plain) if rows is None else None,

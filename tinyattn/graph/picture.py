@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMATS = ("svg", "png", "pdf", "dot", "html")
-INSIDE = ("multi_head_attention", "attention")
+INSIDE = ("multi_head_attention", "attention", "program")
 TIME_LIMIT = 30.0  # seconds
 
 

@@ -18,7 +18,7 @@ from tinyattn import engine
 from tinyattn.engine import GradientError, as_it_was, fit
 from tinyattn.graph.costs import flops, is_of, kept
 from tinyattn.graph.inside import Inside, look_inside
-from tinyattn.graph.nodes import Node, Recording, Source
+from tinyattn.graph.nodes import Node, Numbers, Recording, Source
 from tinyattn.graph.numbers import numbers_of
 from tinyattn.graph.scopes import boxes_of, calls_of
 from tinyattn.nodes import Failure, place, recording
@@ -27,6 +27,7 @@ from tinyattn.tensor import Tensor
 
 Place = int
 MOST_PARTIALS = 64  # in a Jacobian that is shown
+MOST_WITH_JACOBIANS = 1000  # nodes
 
 
 class Wishes(NamedTuple):
@@ -51,7 +52,7 @@ def trace(roots: Sequence[Tensor], wishes: Wishes, failure: Failure | None = Non
 
     def drawn(x: Tensor) -> Node:
         gradient = sums.get(id(tape.meant(x)))
-        return _node(x, known_as.get(x, x.name), tape.sources(x, sent), gradient, wishes.with_lines, None)
+        return _node(x, known_as.get(x, x.name), tape, sent, gradient, wishes.with_lines, None)
 
     boxes, innermost = boxes_of(calls, [tape.age(x) for x in made], drawn)
     box_of: dict[int, int | None] = dict(zip(map(id, made), innermost, strict=True))
@@ -62,8 +63,8 @@ def trace(roots: Sequence[Tensor], wishes: Wishes, failure: Failure | None = Non
         if not isinstance(x, Tensor):
             nodes.append(_constant(x))
             continue
-        sources = tape.sources(x, sent)
-        nodes.append(_node(x, known_as.get(x, x.name), sources, sums.get(id(x)), wishes.with_lines, box_of.get(id(x))))
+        name, box = known_as.get(x, x.name), box_of.get(id(x))
+        nodes.append(_node(x, name, tape, sent, sums.get(id(x)), wishes.with_lines, box))
     if failure is not None:
         nodes.append(_failed(failure, tape, nodes))
     return Recording(tuple(_used(nodes, boxes)), tuple(boxes))
@@ -79,6 +80,7 @@ class Tape:
         self._inside = frozenset(inside)
         self._places: dict[Any, Place] = {}  # id of a tensor, or what an array holds; the graph keeps tensors alive
         self._ages: dict[int, float] = {}
+        self._shown: dict[int, tuple[Numbers | None, Any]] = {}
         self._stand_for: dict[int, Tensor] = {}  # id → what is meant
         stack: list[Any] = list(reversed(roots))
         while stack:
@@ -144,22 +146,27 @@ class Tape:
         """Where in `items` the i-th input of x stands."""
         return self._places[_key(self.meant(y) if isinstance(y, Tensor) else y, x, i)]
 
+    def has(self, y: Any, x: Tensor, i: int) -> bool:
+        """Whether the i-th input of x is there: of an operation that was opened, not all need be used inside."""
+        return _key(self.meant(y) if isinstance(y, Tensor) else y, x, i) in self._places
+
     def sources(self, x: Tensor, sent: Mapping[tuple[int, int], Any]) -> tuple[Source, ...]:
         """Where each input stands, with the rule's name for it; what was left out is left out here too."""
         if x._rule is None:
             return ()
-        inputs, saved, jacobians = self.inputs(x), list(kept(x._backward)), _jacobians(x)
+        inputs, saved = self.inputs(x), list(kept(x._backward))
+        jacobians = _jacobians(x) if len(self.items) <= MOST_WITH_JACOBIANS else {}
         return tuple(
             Source(
                 node=self.place(y, x, i),
                 role=role,
                 carries_gradient=isinstance(y, Tensor) and y.requires_grad,
                 is_saved=any(is_of(array, y._data if isinstance(y, Tensor) else y) for array in saved),
-                gradient=numbers_of(sent[id(x), i]) if (id(x), i) in sent else None,
+                gradient=self.shown(sent[id(x), i]) if (id(x), i) in sent else None,
                 jacobian=jacobians.get(i),
             )
             for i, (role, y) in enumerate(zip(_roles(x._rule, len(inputs)), inputs, strict=True))
-            if y is not None
+            if y is not None and self.has(y, x, i)
         )
 
     def gradients(self, roots: Sequence[Tensor], gradient: Any) -> tuple[dict[int, Any], dict[tuple[int, int], Any]]:
@@ -188,6 +195,12 @@ class Tape:
                         sent[id(x), i] = d_input
                         sums[id(y)] = sums[id(y)] + d_input if id(y) in sums else d_input
         return sums, sent
+
+    def shown(self, gradient: Any) -> Numbers | None:
+        """What is shown of a gradient; what goes back over a node's only edge is all that it gets."""
+        if id(gradient) not in self._shown:
+            self._shown[id(gradient)] = numbers_of(gradient), gradient
+        return self._shown[id(gradient)][0]
 
     def _is_placed(self, y: Tensor) -> bool:
         return id(self.meant(y)) in self._places
@@ -251,7 +264,13 @@ def _roles(rule: Callable[..., Any], n: int) -> tuple[str, ...]:
 
 
 def _node(
-    x: Tensor, name: str | None, sources: tuple[Source, ...], gradient: Any, with_line: bool, box: int | None
+    x: Tensor,
+    name: str | None,
+    tape: Tape,
+    sent: Mapping[tuple[int, int], Any],
+    gradient: Any,
+    with_line: bool,
+    box: int | None,
 ) -> Node:
     rule = x._rule
     if gradient is None and x.grad is not None:
@@ -262,9 +281,9 @@ def _node(
         shape=x.shape,
         dtype=str(x.dtype),
         value=numbers_of(x._data),
-        gradient=None if gradient is None else numbers_of(gradient),
+        gradient=None if gradient is None else tape.shown(gradient),
         carries_gradient=x.requires_grad,
-        sources=sources,
+        sources=tape.sources(x, sent),
         n_bytes=x._data.nbytes,
         box=box,
     )

@@ -249,7 +249,7 @@ function layOut(drawn) {
   for (const frame of [...drawn.frames].sort((a, b) => depth(b) - depth(a))) {
     const level = levels.get(frame.box);
     arrange(level);
-    frame.width = Math.max(level.width + 2 * PADDING, frame.headerWidth + PADDING);
+    frame.width = Math.max(level.width + 2 * PADDING, frame.width + PADDING); // not less than its header
     frame.height = HEADER + level.height + PADDING;
     level.dx = (frame.width - level.width) / 2;
     frame.entries = new Map();
@@ -295,7 +295,8 @@ function levelsOf({ items, frames, edges, byKey }) {
 
 function arrange(level) {
   level.ranks = ranksOf(level);
-  level.rows = orderedRows(rowsOf(level));
+  level.rows = rowsOf(level);
+  orderRows(level.rows);
   setAcross(level);
   setDown(level);
 }
@@ -359,12 +360,11 @@ function join(upper, lower, source, place) {
 /** How far a signal's port is from the middle of an item. */
 const portOf = (item, side, source) => (item?.isFrame ? item[side].get(source) - item.width / 2 : 0);
 
-/** The slots of each row so that few lines cross: each towards the middle of its neighbours, down and up in turn. */
-function orderedRows(rows) {
+/** Orders the slots of each row so that few lines cross: each to the middle of its neighbours, down and up in turn. */
+function orderRows(rows) {
   const number = (row) => row.forEach((slot, n) => (slot.place = (n + 0.5) / row.length));
   rows.forEach(number);
-  let [best, fewest] = [rows, Infinity];
-  for (let sweep = 0; sweep < SWEEPS && fewest; sweep++) {
+  for (let sweep = 0; sweep < SWEEPS; sweep++) {
     const isUp = sweep % 2 === 1;
     for (const row of isUp ? [...rows].reverse() : rows) {
       for (const slot of row) {
@@ -374,15 +374,7 @@ function orderedRows(rows) {
       row.sort((a, b) => a.wish - b.wish);
       number(row);
     }
-    const crossings = sum(rows.map(crossingsBelow));
-    if (crossings < fewest) [fewest, best] = [crossings, rows.map((row) => [...row])];
   }
-  return best;
-}
-
-function crossingsBelow(row) {
-  const lines = row.flatMap(({ place, links }) => links.filter((link) => link.isDown).map((link) => [place - link.tie, link.to.place]));
-  return sum(lines.map(([a, b]) => lines.filter(([c, d]) => a < c && b > d).length));
 }
 
 /** Moves slots towards those they are linked to, row by row, down and up, and lastly to both sides. */
@@ -521,8 +513,7 @@ function redraw() {
   page.items.replaceChildren(...[...frames, ...items].map((item) => elementOf(item).whole));
   measure();
   layOut(drawn);
-  for (const frame of frames) putFrame(frame);
-  for (const item of items) putItem(item);
+  for (const item of [...frames, ...items]) putInPlace(item);
   page.edges.replaceChildren(...edges.map(edgeElement));
   page["close-all"].disabled = !frames.length;
   page["open-all"].disabled = page["open-level"].disabled = items.every((item) => item.box === null);
@@ -543,10 +534,9 @@ function measure() {
   page.graph.classList.remove("far");
   for (const item of [...drawn.items, ...drawn.frames]) {
     const element = elementOf(item);
-    const { node, whole } = element;
-    element.size ??= node ? [node.offsetWidth + 1, node.offsetHeight] : [whole.offsetWidth, 0];
-    if (item.isFrame) [item.headerWidth] = element.size;
-    else [item.width, item.height] = element.size;
+    const { area, whole } = element;
+    element.size ??= item.isFrame ? [whole.offsetWidth, 0] : [area.offsetWidth + 1, area.offsetHeight];
+    [item.width, item.height] = element.size;
   }
 }
 
@@ -554,73 +544,60 @@ function put({ style }, given) {
   for (const [name, x] of Object.entries(given)) style[name] = `${x}px`;
 }
 
-function putFrame(frame) {
-  const { x, y, width, height } = frame;
-  const { area, whole } = elementOf(frame);
-  put(area, { left: x, top: y, width, height });
-  put(whole, { left: x + 3, top: y + 3 });
-}
-
-function putItem(item) {
-  const { whole, node, roles } = elementOf(item);
-  put(whole, { left: item.x, top: item.y });
-  put(node, { width: item.width, height: item.height });
-  roles.forEach((role, k) => put(role, { left: item.width / 2 + item.into[k].shift }));
+function putInPlace(item) {
+  const { x, y, width, height, isFrame, into } = item;
+  const { whole, area, roles } = elementOf(item);
+  put(whole, { left: isFrame ? x + 3 : x, top: isFrame ? y + 3 : y });
+  put(area, isFrame ? { left: x, top: y, width, height } : { width, height });
+  roles?.forEach((role, k) => put(role, { left: width / 2 + into[k].shift }));
 }
 
 function frameElement({ box: b, key }) {
   const { name, type, isRule } = boxes[b];
   const title = name || (isRule ? `inside ${type}` : type);
   const toggle = button(".toggle", "−", () => toggleBox(b), `Close ${title}`);
-  toggle.ariaExpanded = "true";
   const text = button(".name", [make("b", title), name && ` ${type}`], () => select(key));
   return { area: make(isRule ? "div.frame.rule" : "div.frame", { "data-key": key }), whole: make("div.header", toggle, text) };
 }
 
 function itemElement(item) {
   const { record, key, box } = item;
-  const { kind, title, name, marks, failed, change } = record;
+  const { kind, title, name, change } = record;
   const roles = rolesOf(item);
   const parts = partsOf(item);
   const word = box !== null ? count(record.n_operations, "operation") : kind === "operation" ? name : kind;
-  const columns = [record.value, record.gradient].map((numbers) => numbers?.rows?.[0].length ?? 0);
-  const node = make(
-    `div.node.${kind}`,
-    { role: "button", tabIndex: 0, "data-key": key, onclick: () => select(key) },
+  const area = make(
+    `div.node.${kind}.${change}`,
+    { role: "button", tabIndex: 0, "data-key": key, onclick: () => choose(item) },
     roles,
     make("div.title", breakable(title)),
     word !== title && word && make("div.word", word),
     record.options && make("div.word", record.options),
-    make("div.word", `${record.shape} ${record.dtype}`),
-    make(greatest(columns) > 2 ? "div.figures.wide" : "div.figures", parts.value, parts.gradient),
+    !record.failed && make("div.word", `${record.shape} ${record.dtype}`),
+    make("div.figures", parts.value, parts.gradient),
     parts.arrived,
     marksOf(record),
   );
-  node.classList.toggle("alarming", marks.length > 0 || failed !== "");
-  if (change) node.classList.add(change);
-  if (roles.length) {
-    node.classList.add("with-roles");
-    put(node, { minWidth: 24 + 6 * roles.length * greatest(roles.map((role) => role.textContent.length)) });
-  }
-  if (box === null) return { whole: make("div.item", node), node, roles, parts };
-  const toggle = button(".toggle", "+", () => toggleBox(box), `Open ${title}`);
-  toggle.ariaExpanded = "false";
-  node.ondblclick = toggle.onclick;
-  return { whole: make("div.item", node, toggle), node, roles, parts };
+  const longest = greatest(roles.map((role) => role.textContent.length), 0);
+  put(area, { minWidth: Math.max(100, 24 + 6 * roles.length * longest) });
+  const toggle = box !== null && button(".toggle", "+", () => toggleBox(box), `Open ${title}`);
+  return { whole: make("div.item", area, toggle), area, roles, parts };
 }
 
 /** Long names may break after their dots and underscores. */
 const breakable = (text) => text.split(/(?<=[._])/).flatMap((part) => [part, make("wbr")]);
 
-/** What changes on a node while the passes are played. */
+/** What changes on a node while the passes are played. Gradients leave room for the widest of the running sums. */
 function partsOf({ record, node }) {
-  const figure = (word, numbers) => make(`div.figure.${word}`, make("span.word", word), smallNumbers(numbers));
-  const { value, gradient, title } = record;
-  const n = node === null ? 0 : arrivals[node].length;
+  const figure = (word, numbers) => numbers && make(`div.figure.${word}`, make("span.word", word), smallNumbers(numbers));
+  const edges = node === null ? [] : arrivals[node];
+  const sums = edges.map((_, n) => sumOf(edges.slice(n)) ?? []);
+  const gradient = figure("gradient", record.gradient);
+  gradient?.style.setProperty("--widest", `${greatest(sums.flat(2).map((text) => text.length)) + 1}ch`);
   return {
-    value: value && value.rows?.[0][0] !== title && figure("value", value), // a constant's number is its title
-    gradient: gradient && figure("gradient", gradient),
-    arrived: gradient && n > 1 ? make("div.arrived", arrivedText(1, n)) : null,
+    value: record.value?.rows?.[0][0] !== record.title && figure("value", record.value), // a constant's number is its title
+    gradient,
+    arrived: gradient && edges.length > 1 ? make("div.arrived", arrivedText(1, edges.length)) : null,
   };
 }
 
@@ -631,7 +608,7 @@ function rolesOf({ record, into }) {
 }
 
 function marksOf({ marks, failed, change }) {
-  const signs = { added: "＋", removed: "－", changed: "≠" };
+  const signs = { added: "+", removed: "−", changed: "≠" };
   return [
     ...marks.map((mark) => make("div.mark", `⚠ ${mark}`)),
     failed && make("div.mark", `✗ failed: ${failed}`),
@@ -743,11 +720,11 @@ function toggleAll(element, classes) {
 
 function showItem(item, stop) {
   const { record, key, box } = item;
-  const { node, parts } = elementOf(item);
+  const { area, parts } = elementOf(item);
   const { here, of, isWhole, numbers } = gradientNow(item);
   const current = stop.item === item || (stop.phase === "seed" && item.members.some((i) => roots.includes(i)));
   const pending = !isMade(item);
-  toggleAll(node, { pending, current, selected: key === state.selected, waiting: here > 0 && !isWhole });
+  toggleAll(area, { pending, current, waiting: here > 0 && !isWhole });
   parts.gradient?.classList.toggle("hidden", !numbers);
   if (parts.arrived) {
     parts.arrived.textContent = arrivedText(here, of);
@@ -758,8 +735,8 @@ function showItem(item, stop) {
   const kind = box === null ? record.kind : `closed box of ${count(record.n_operations, "operation")}`;
   const gradient = numbers && record.gradient && `gradient ${told(numbers)}`;
   const failed = record.failed && `failed: ${record.failed}`;
-  node.ariaLabel = [record.title, kind, record.shape, known, gradient, ...record.marks, failed].filter(Boolean).join(", ");
-  node.ariaPressed = key === state.selected;
+  area.ariaLabel = [record.title, kind, record.shape, known, gradient, ...record.marks, failed].filter(Boolean).join(", ");
+  area.ariaPressed = key === state.selected;
 }
 
 function showEdge(edge, stop, before) {
@@ -916,15 +893,21 @@ function select(key) {
   if (key !== null) openAround(key);
   state.selected = key;
   update();
-  if (key === null || page.graph.hidden) return;
   const item = drawn.byKey.get(key);
+  if (!item || page.graph.hidden) return;
   bringIntoView(item, true);
   if (!page.panel.contains(document.activeElement)) focusOn(item);
 }
 
+/** Selects an item; opens a closed box that is selected. */
+function choose({ key, box }) {
+  if (key === state.selected && box !== null) toggleBox(box);
+  else select(key);
+}
+
 function focusOn(item) {
-  const { node, whole } = elementOf(item);
-  (node ?? whole.lastChild).focus({ preventScroll: true });
+  const { area, whole } = elementOf(item);
+  (item.isFrame ? whole.lastChild : area).focus({ preventScroll: true });
 }
 
 /** The panel is made anew with every change; focus and scrolling stay where they are while it shows the same. */
@@ -961,11 +944,11 @@ function panelOf(item) {
     record.was && make("p", `It was: ${record.was}`),
     facts({
       Name: record.name !== record.title && record.name,
-      Shape: record.shape,
+      Shape: !record.failed && record.shape,
       "Data type": record.dtype,
       Options: record.options,
       Holds: box !== null && count(record.n_operations, "operation"),
-      Used: record.uses ? (record.uses === 1 ? "once" : `${record.uses} times`) : isResult && "not: it's a result",
+      Used: record.uses ? (record.uses === 1 ? "once" : `${record.uses} times`) : isResult && !record.failed && "not: it's a result",
       Memory: record.bytes && bytes(record.bytes),
       Work: record.flops && amount(record.flops),
       Saved: record.savesOutput && "its output, for backward",
@@ -1126,7 +1109,7 @@ const KEYS = {
   "/": () => page.query.focus(),
   "?": () => page.help.showModal(),
   Escape: closePanel,
-  Enter: enter,
+  Enter: () => document.activeElement.matches(".node") && document.activeElement.click(),
 };
 
 /** Keys that mean something of their own to what has the focus. */
@@ -1151,23 +1134,14 @@ function keyInSearch(event) {
   event.preventDefault();
 }
 
-/** Selects the node that has the focus; opens a closed box that is selected. */
-function enter() {
-  const item = drawn.byKey.get(document.activeElement.dataset.key);
-  if (!item) return;
-  if (item.key === state.selected && item.box !== null) toggleBox(item.box);
-  else select(item.key);
-}
-
 /** With a node selected to its neighbours; else the graph moves. */
 function arrow(key) {
   const item = drawn.byKey.get(state.selected);
   if (!item) return moveBy(...MOVES[key]);
-  if (item.isFrame) return;
-  const beside = drawn.items.indexOf(item) + (key === "ArrowLeft" ? -1 : 1);
-  const next = { ArrowUp: item.into[0]?.from, ArrowDown: item.outOf[0]?.to }[key];
-  const found = key === "ArrowUp" || key === "ArrowDown" ? next : drawn.items[beside];
-  if (found) select(found.key);
+  const place = drawn.items.indexOf(item);
+  const [before, after] = place < 0 ? [] : [drawn.items[place - 1], drawn.items[place + 1]];
+  const next = { ArrowUp: item.into[0]?.from, ArrowDown: item.outOf[0]?.to, ArrowLeft: before, ArrowRight: after }[key];
+  if (next) select(next.key);
 }
 
 // ---- what the address keeps
@@ -1198,7 +1172,7 @@ function readState() {
   state.selected = null;
   redraw();
   fit();
-  if (/^n\d+$/.test(key) ? nodes[key.slice(1)] : /^b\d+$/.test(key) && records[key.slice(1)]) select(key);
+  if ({ n: nodes, b: boxes }[key[0]]?.[key.slice(1)]) select(key);
 }
 
 // ---- start
