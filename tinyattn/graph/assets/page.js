@@ -47,7 +47,7 @@ function short(x, digits = 4) {
 }
 
 /** The number that stands in the data as text; NaN for what isn't a real number. */
-const parsed = (text) => ({ inf: Infinity, "-inf": -Infinity })[text] ?? Number(text);
+const parsed = (text) => Number(`${text}`.replace("inf", "Infinity"));
 
 function scaled(x, step, units) {
   const place = units.findIndex((_, n) => x < step ** (n + 1) * 0.9995);
@@ -58,9 +58,8 @@ const sum = (numbers) => numbers.reduce((so_far, x) => so_far + x, 0);
 const amount = (n) => `${scaled(n, 1000, ["", " k", " M", " G", " T"])} FLOP`;
 const bytes = (n) => scaled(n, 1024, [" B", " KB", " MB", " GB", " TB"]);
 const count = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
-const list = (words) => [words.slice(0, -1).join(", "), ...words.slice(-1)].filter(Boolean).join(" and ");
 const called = ({ record }) => (["operation", "box"].includes(record.kind) ? record.title : record.name || record.title);
-const calledAll = (items) => list([...new Set(items.map(called))]);
+const calledAll = (items) => new Intl.ListFormat("en").format(new Set(items.map(called)));
 
 const range = ({ least, most }) => `${short(least, 3)} … ${short(most, 3)}`;
 
@@ -87,18 +86,13 @@ function make(what, ...parts) {
   const element = document.createElement(tag);
   element.className = classes.join(" ");
   for (const part of parts.flat(2).filter(Boolean)) {
-    if (part.constructor !== Object) element.append(part);
-    else for (const [name, value] of Object.entries(part)) setOn(element, name, value);
+    if (part.constructor === Object) Object.assign(element, part);
+    else element.append(part);
   }
   return element;
 }
 
-function setOn(element, name, value) {
-  if (name in element) element[name] = value;
-  else element.setAttribute(name, value);
-}
-
-const button = (what, text, onclick, label) => make(`button${what}`, { onclick, ...(label && { "aria-label": label }) }, text);
+const button = (what, text, onclick, label = null) => make(`button${what}`, { onclick, ariaLabel: label }, text);
 const link = (text, key) => button(".link", text, () => select(key));
 
 function makeShape(tag, className, d) {
@@ -118,12 +112,11 @@ const topOf = (numbers) => greatest(numbers.filter(Number.isFinite).map(Math.abs
 
 /** A heat map, `side` pixels a cell; cells that hold anything not finite are crossed out. */
 function heatMap(cells, side, label) {
-  const sharp = 2; // for screens with small pixels
   const [width, height] = [cells[0].length * side, cells.length * side];
-  const canvas = make("canvas", { width: width * sharp, height: height * sharp, role: "img", "aria-label": label });
+  const canvas = make("canvas", { width: 2 * width, height: 2 * height, role: "img", ariaLabel: label }); // 2: sharp
   canvas.style.width = `${width}px`;
   const brush = canvas.getContext("2d");
-  brush.scale(sharp, sharp);
+  brush.scale(2, 2);
   const top = topOf(cells.flat());
   cells.forEach((row, r) =>
     row.forEach((x, c) => {
@@ -142,7 +135,6 @@ function cross(brush, x, y, width, height) {
   brush.stroke(new Path2D(`M${x} ${y}l${width} ${height}m0 ${-height}l${-width} ${height}`));
 }
 
-/** A table of numbers, coloured by their size. */
 function matrix(rows, caption) {
   const values = rows.flat().map((x) => (x === null ? NaN : parsed(x)));
   const top = values.length > 1 ? topOf(values) : 0;
@@ -154,9 +146,8 @@ function matrix(rows, caption) {
   return make("table.matrix", caption && make("caption", caption), rows.map((row) => make("tr", row.map(cell))));
 }
 
-const scrolling = (table, label) => make("div.scroll", { tabIndex: 0, role: "group", "aria-label": label }, table);
+const scrolling = (table, label) => make("div.scroll", { tabIndex: 0, role: "group", ariaLabel: label }, table);
 
-/** Numbers as they stand on a node. */
 function smallNumbers(numbers) {
   const { rows, cells, mean } = numbers;
   if (rows) return [matrix(rows)];
@@ -348,9 +339,8 @@ function rowsOf({ items, signals, ranks }) {
   return rows;
 }
 
-/** Links two slots of neighbouring rows. Long lines want to be straight the most. */
 function join(upper, lower, source, place) {
-  const weight = !upper.item && !lower.item ? 6 : upper.item?.isLight ? 0.2 : 1;
+  const weight = !upper.item && !lower.item ? 6 : upper.item?.isLight ? 0.2 : 1; // long lines are to be straight
   const shift = portOf(upper.item, "exits", source) - portOf(lower.item, "entries", source);
   const tie = shift * 1e-6 - place * 1e-8; // arguments in their order
   upper.links.push({ isDown: true, to: lower, weight, shift: -shift, tie: -tie });
@@ -557,7 +547,7 @@ function frameElement({ box: b, key }) {
   const title = name || (isRule ? `inside ${type}` : type);
   const toggle = button(".toggle", "−", () => toggleBox(b), `Close ${title}`);
   const text = button(".name", [make("b", title), name && ` ${type}`], () => select(key));
-  return { area: make(isRule ? "div.frame.rule" : "div.frame", { "data-key": key }), whole: make("div.header", toggle, text) };
+  return { area: make(isRule ? "div.frame.rule" : "div.frame", { id: key }), whole: make("div.header", toggle, text) };
 }
 
 function itemElement(item) {
@@ -568,7 +558,7 @@ function itemElement(item) {
   const word = box !== null ? count(record.n_operations, "operation") : kind === "operation" ? name : kind;
   const area = make(
     `div.node.${kind}.${change}`,
-    { role: "button", tabIndex: 0, "data-key": key, onclick: () => choose(item) },
+    { role: "button", tabIndex: 0, id: key, onclick: () => choose(item) },
     roles,
     make("div.title", breakable(title)),
     word !== title && word && make("div.word", word),
@@ -648,14 +638,13 @@ function stopsOf({ items }) {
   ];
 }
 
-/** The place among the stops of the last that is over. */
 const stopNow = () => stops.findLastIndex((stop) => stop.time <= state.time);
 
 const isMade = (item) => item.members.every((i) => madeAt[i] <= state.time);
 
 /** Whether a gradient goes over an edge after one time and up to another. */
-const isSending = (edge, after, time = state.time) =>
-  edge.parts.some((part) => sends(part) && sentAt[part[0]] > after && sentAt[part[0]] <= time);
+const isSending = (edge, after) =>
+  edge.parts.some((part) => sends(part) && sentAt[part[0]] > after && sentAt[part[0]] <= state.time);
 
 /** How far the gradient of an item has come: what has arrived, of how many, and the running sum. */
 function gradientNow({ node, record }) {
@@ -695,7 +684,6 @@ function sentText(item, before) {
   return calledAll([...receivers]) + remarks.join("");
 }
 
-/** Shows the time and the selection on what is drawn. */
 function update() {
   const place = stopNow();
   const stop = stops[place];
@@ -731,11 +719,9 @@ function showItem(item, stop) {
     parts.arrived.classList.toggle("hidden", !here);
     if (numbers) parts.gradient.replaceChildren(parts.gradient.firstChild, ...smallNumbers(numbers));
   }
-  const known = pending ? "not computed yet" : told(record.value) && `value ${told(record.value)}`;
   const kind = box === null ? record.kind : `closed box of ${count(record.n_operations, "operation")}`;
-  const gradient = numbers && record.gradient && `gradient ${told(numbers)}`;
-  const failed = record.failed && `failed: ${record.failed}`;
-  area.ariaLabel = [record.title, kind, record.shape, known, gradient, ...record.marks, failed].filter(Boolean).join(", ");
+  const words = [record.title, kind, record.shape, pending && "not computed yet", ...record.marks, record.failed];
+  area.ariaLabel = words.filter(Boolean).join(", ");
   area.ariaPressed = key === state.selected;
 }
 
@@ -850,13 +836,12 @@ function fit(width = page.graph.clientWidth, height = page.graph.clientHeight, m
 }
 
 /** Moves what is out of view to the middle; `near` comes closer where nothing could be read. */
-function bringIntoView(item, near = false) {
-  const { clientWidth: width, clientHeight: height } = page.graph;
+function bringIntoView({ x, y, width, height }, near = false) {
   if (near && view.scale < FAR) zoomBy(0.8 / view.scale);
-  const [left, top] = [view.x + item.x * view.scale, view.y + item.y * view.scale];
-  const right = left + Math.min(item.width * view.scale, width);
-  const bottom = top + Math.min(item.height * view.scale, height);
-  if (left < 0 || top < 0 || right > width || bottom > height) moveBy((width - left - right) / 2, (height - top - bottom) / 2);
+  const shift = (from, size, room) => (from >= 0 && from + size <= room ? 0 : (room - Math.min(size, room)) / 2 - from);
+  const { x: left, y: top, scale } = view;
+  const { clientWidth, clientHeight } = page.graph;
+  moveBy(shift(left + x * scale, width * scale, clientWidth), shift(top + y * scale, height * scale, clientHeight));
 }
 
 const pointers = new Map(); // those that are down: one moves, two zoom
@@ -913,15 +898,16 @@ function focusOn(item) {
 /** The panel is made anew with every change; focus and scrolling stay where they are while it shows the same. */
 function showPanel() {
   const item = drawn.byKey.get(state.selected);
-  const { panel } = page;
+  const { panel, about } = page;
   const isSame = panel.dataset.key === item?.key;
   const scrolled = isSame ? panel.scrollTop : 0;
-  const buttons = () => [...panel.querySelectorAll("button, .scroll")];
-  const focused = buttons().indexOf(document.activeElement);
+  const stations = () => [...about.querySelectorAll("button, .scroll")];
+  const focused = stations().indexOf(document.activeElement);
   panel.hidden = !item;
   panel.dataset.key = item?.key ?? "";
-  panel.replaceChildren(...(item ? panelOf(item) : []).flat(3).filter(Boolean));
-  if (focused >= 0) buttons()[isSame ? focused : 0]?.focus({ preventScroll: true });
+  page["panel-title"].textContent = item?.record.title;
+  about.replaceChildren(...(item ? aboutItem(item) : []).flat(3).filter(Boolean));
+  if (focused >= 0) (stations()[isSame ? focused : 0] ?? page.close).focus({ preventScroll: true });
   panel.scrollTop = scrolled;
 }
 
@@ -931,14 +917,12 @@ function closePanel() {
   if (item && !page.graph.hidden) focusOn(item);
 }
 
-function panelOf(item) {
+function aboutItem(item) {
   const { record, box, into, outOf, isFrame } = item;
   const isRule = box !== null && boxes[box].isRule;
   const isResult = record.kind === "operation" || record.kind === "box";
   const kind = box === null ? record.kind : `${isFrame ? "open" : "closed"} ${isRule ? "operation" : "module"}`;
   return [
-    button(".close", "×", closePanel, "Close the panel"),
-    make("h2", { id: "panel-title" }, record.title),
     make("p.kind", kind, box !== null && button("", isFrame ? "Close this box" : "Open this box", () => toggleBox(box))),
     marksOf(record),
     record.was && make("p", `It was: ${record.was}`),
@@ -1027,9 +1011,12 @@ let match = -1;
 
 function search() {
   const wanted = page.query.value.trim().toLowerCase();
-  const has = (...texts) => wanted && texts.some((text) => text.toLowerCase().includes(wanted));
-  const keysOf = (all, letter) => all.flatMap(({ title = "", name, rule = "", type = "" }, i) => (has(title, name, rule, type) ? [letter + i] : []));
-  matches = [...keysOf(nodes, "n"), ...keysOf(boxes, "b").filter((key) => members[key.slice(1)].length)];
+  const has = (...texts) => wanted && texts.join("\n").toLowerCase().includes(wanted);
+  const found = [
+    ...nodes.map(({ title, name, rule }, i) => has(title, name, rule) && `n${i}`),
+    ...boxes.map(({ name, type }, b) => members[b].length && has(name, type) && `b${b}`),
+  ];
+  matches = found.filter(Boolean);
   match = -1;
   page.found.textContent = wanted && `${matches.length} found`;
 }
@@ -1048,19 +1035,15 @@ function toggleTable() {
   page.graph.hidden = isTable;
   page["as-table"].ariaPressed = isTable;
   if (!isTable) fit();
-  else if (!page.table.firstChild) page.table.append(wholeTable());
+  else page.rows.replaceChildren(...nodes.map(rowOf));
 }
 
-function wholeTable() {
-  const head = ["Number", "Operation", "Made of", "Shape", "Value", "Gradient"].map((word) => make("th", { scope: "col" }, word));
-  const rows = nodes.map(({ title, kind, name, options, sources, marks, failed, shape, dtype, value, gradient }, i) => {
-    const remarks = [kind === "operation" ? name : kind !== title && kind, options, ...marks, failed && `failed: ${failed}`];
-    const given = sources.map((source) => `${sources.length > 1 ? `${source.role} ` : ""}#${source.node + 1}`);
-    const cells = [given.join(", "), `${shape} ${dtype}`, told(value), told(gradient)].map((text) => make("td", text));
-    const call = make("td", link(title, `n${i}`), ` ${remarks.filter(Boolean).join(", ")}`);
-    return make("tr", make("th", { scope: "row" }, `${i + 1}`), call, cells);
-  });
-  return make("table", make("caption", graph.summary), make("thead", make("tr", head)), make("tbody", rows));
+function rowOf({ title, kind, name, options, sources, marks, failed, shape, dtype, value, gradient }, i) {
+  const remarks = [kind === "operation" ? name : kind !== title && kind, options, ...marks, failed && `failed: ${failed}`];
+  const given = sources.map((source) => `${sources.length > 1 ? `${source.role} ` : ""}#${source.node + 1}`);
+  const cells = [given.join(", "), `${shape} ${dtype}`, told(value), told(gradient)].map((text) => make("td", text));
+  const call = make("td", link(title, `n${i}`), ` ${remarks.filter(Boolean).join(", ")}`);
+  return make("tr", make("th", { scope: "row" }, `${i + 1}`), call, cells);
 }
 
 // ---- theme, and printing
@@ -1187,6 +1170,7 @@ const CLICKS = {
   "as-table": toggleTable,
   theme: nextTheme,
   "help-open": () => page.help.showModal(),
+  close: closePanel,
   play,
   back: () => step(-1),
   forth: () => step(1),
@@ -1203,7 +1187,7 @@ function listen() {
   page.graph.onpointermove = pointerMove;
   page.graph.addEventListener("wheel", wheel, { passive: false });
   page.items.addEventListener("focusin", ({ target }) => {
-    const item = target.matches(":focus-visible") && drawn.byKey.get(target.dataset.key);
+    const item = target.matches(":focus-visible") && drawn.byKey.get(target.id);
     if (item) bringIntoView(item);
   });
   page.search.onsubmit = (event) => event.preventDefault();
