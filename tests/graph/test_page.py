@@ -3,6 +3,8 @@
 `apt-get install chromium` and `pip install playwright` bring both; Playwright's own browsers aren't needed.
 """
 
+import itertools
+import re
 import shutil
 
 import numpy as np
@@ -27,20 +29,20 @@ def browser():
 
 @pytest.fixture
 def opened(browser, tmp_path):
-    """Opens the page of a graph. In the end it has told of no error, and has asked for nothing but itself."""
+    """Opens the page of a graph. By the end it has told of no error, and has asked for nothing but itself."""
     contexts, complaints, asked = [], [], []
     path = tmp_path / "graph.html"
 
-    def open_page(graph, hash="", **settings):
+    def open_page(graph, width=1200, **settings):
         graph.save(path)
-        contexts.append(browser.new_context(viewport={"width": 1200, "height": 800}, **settings))
+        contexts.append(browser.new_context(viewport={"width": width, "height": 800}, **settings))
         page = contexts[-1].new_page()
         page.set_default_timeout(10_000)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"{path.as_uri()}{hash}")
+        page.goto(path.as_uri())
         return page
 
     yield open_page
@@ -59,27 +61,482 @@ def fan_out():
 
 @pytest.fixture
 def block():
-    """Boxes in boxes: b0 the block, and in it those of its modules, and the inside of attention."""
+    """Boxes in boxes: b0 the block, b2 its attention, b3 what that operation is made of."""
     h = ta.tensor(np.random.default_rng(0).normal(size=(1, 5, 8)), dtype=np.float32, name="h")
     return ta.graph((ta.nn.TransformerBlock(8, 2, rng=0)(h) ** 2).sum())
 
 
-def test_every_node_is_drawn(opened, fan_out):
+def titles(page, selector=".node"):
+    return page.locator(f"#items {selector} .title").all_inner_texts()
+
+
+def all_nodes(page):
+    return page.locator("#items .node").all()
+
+
+def numbers(page, selector):
+    return [row.locator("td").all_inner_texts() for row in page.locator(f"{selector} tr").all()]
+
+
+def go_to(page, step):
+    page.keyboard.press("Home")
+    for _ in range(step):
+        page.keyboard.press(".")
+
+
+def with_gradient(page):
+    return [node.get_attribute("id") for node in all_nodes(page) if node.locator(".gradient").is_visible()]
+
+
+# ---- the picture
+
+
+def test_every_node_is_drawn_after_its_sources(opened, fan_out):
     page = opened(fan_out)
-    assert page.locator(".node .title").all_inner_texts() == ["x", "softmax", "exp", "multiply", "sum"]
-    assert page.locator(".edge").count() == 6
     assert page.inner_text("h1") == "sum: computation graph"
+    assert titles(page) == ["x", "softmax", "exp", "multiply", "sum"]
+    assert page.locator(".edge").count() == 6 - 1
 
 
 def test_nodes_do_not_overlap_and_stand_below_what_they_are_made_of(opened, block):
     page = opened(block)
-    places = page.evaluate("drawnNodes => drawnNodes.map(e => e.getBoundingClientRect().toJSON())", None) if False else [
-        node.bounding_box() for node in page.locator(".node").all()
-    ]
+    found = "[...document.querySelectorAll('#items .node')]"
+    places = page.evaluate(f"{found}.map(node => node.getBoundingClientRect().toJSON())")
     assert len(places) == len(block.nodes)
     for i, a in enumerate(places):
         for b in places[:i]:
-            apart = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
-            assert apart or a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"]
+            is_beside = a["right"] <= b["left"] or b["right"] <= a["left"]
+            assert is_beside or a["bottom"] <= b["top"] or b["bottom"] <= a["top"]
     for node, place in zip(block.nodes, places, strict=True):
-        assert all(places[source.node]["y"] < place["y"] for source in node.sources)
+        assert all(places[source.node]["bottom"] < place["top"] for source in node.sources)
+
+
+def test_dashed_is_what_carries_no_gradient_and_a_dot_what_is_saved(opened):
+    x = ta.tensor([1.0, 2.0], requires_grad=True)
+    page = opened(ta.graph((x * 3.0).sum()))
+    assert page.locator(".edge.dashed").count() == 1
+    heads = [edge.locator(".head").count() for edge in page.locator(".edge").all()]
+    graph = ta.graph((x * 3.0).sum())
+    saved = [source.is_saved for node in graph.nodes for source in node.sources]
+    assert sorted(heads) == sorted(1 + is_saved for is_saved in saved)
+
+
+def test_names_are_text_never_markup(opened):
+    x = ta.tensor([1.0], requires_grad=True, name=NASTY)
+    page = opened(ta.graph(ta.exp(x).sum(), names={f"</script>{NASTY}": ta.exp(x)}))
+    assert titles(page)[0] == NASTY
+    page.click("#n0")
+    assert page.inner_text("#panel h2") == NASTY
+    page.click("#as-table")
+    assert NASTY in page.inner_text("#table")
+    assert page.locator("img").count() == 0
+
+
+def test_a_failed_operation_is_marked(opened):
+    x = ta.tensor(np.ones((2, 2)), requires_grad=True)
+    with pytest.raises(ValueError, match="must match") as caught:
+        ta.matmul(ta.exp(x), ta.tensor(np.ones((3, 2))))
+    page = opened(ta.graph(caught.value))
+    failed = page.locator(".node", has_text="failed")
+    assert failed.locator(".title").inner_text() == "matmul"
+    assert "must match" in failed.inner_text()
+    assert page.inner_text("#caption").endswith("no gradient: an operation failed")
+    page.keyboard.press(",")
+    assert "matmul fails: " in page.inner_text("#caption")
+
+
+def test_what_is_not_finite_is_marked(opened):
+    with np.errstate(all="ignore"):
+        y = ta.log(ta.tensor(np.linspace(-1, 1, 40).reshape(4, 10), requires_grad=True))
+    page = opened(ta.graph(y.sum()))
+    assert "20 NaN" in page.inner_text("#n1")
+    page.click("#n1")
+    assert "20 NaN" in page.inner_text("#panel")
+    assert page.locator("#panel h3 + canvas").count() == 2
+
+
+# ---- boxes
+
+
+def test_boxes_open_and_close_by_their_buttons(opened, block):
+    page = opened(block)
+    n_open = len(all_nodes(page))
+    page.click("#close-all")
+    assert titles(page) == ["h", "TransformerBlock", "2", "power", "sum"]
+    assert "44 operations" in page.inner_text("#b0")
+    page.click("button[aria-label='Open TransformerBlock']")
+    assert titles(page, ".node.box") == ["norm_attention", "attention", "drop", "norm_mlp", "mlp", "drop"]
+    page.focus("button[aria-label='Close TransformerBlock']")
+    page.keyboard.press("Enter")
+    assert len(all_nodes(page)) == 5
+    assert page.evaluate("document.activeElement.ariaLabel") == "Open TransformerBlock"
+    page.click("#open-all")
+    assert len(all_nodes(page)) == n_open
+
+
+def test_levels_open_one_by_one(opened, block):
+    page = opened(block)
+    page.click("#close-all")
+    counts = []
+    while page.locator("#open-level").is_enabled():
+        page.click("#open-level")
+        counts.append(len(all_nodes(page)))
+    assert counts == sorted(counts)
+    assert len(counts) == 4
+    assert counts[-1] == len(block.nodes)
+
+
+def test_a_closed_operation_tells_what_it_does(opened, block):
+    page = opened(block.at_depth(2))
+    page.click("#b3")
+    assert "(multi_head.1)" in page.inner_text("#panel .formula")
+    assert "as query" in page.inner_text("#panel")
+    page.keyboard.press("Enter")  # on the box that is selected
+    assert titles(page, "#b4") == ["linear"]
+    assert "open operation" in page.inner_text("#panel")
+
+
+def test_a_selected_node_that_is_closed_away_leaves_its_box_selected(opened, block):
+    page = opened(block)
+    page.click("#n4")
+    page.click("#close-all")
+    assert page.inner_text("#panel h2") == "TransformerBlock"
+
+
+# ---- the panel
+
+
+def test_a_click_shows_value_formula_and_derivative(opened, fan_out):
+    page = opened(fan_out)
+    page.click("#n1")
+    panel = page.inner_text("#panel")
+    assert page.inner_text("#panel h2") == "softmax"
+    assert "w_i = exp(s_i) / Σ_k exp(s_k)" in panel
+    assert "(softmax.1)" in panel
+    weights = np.exp([1.0, 2.0, 4.0]) / np.exp([1.0, 2.0, 4.0]).sum()
+    assert numbers(page, "#panel h3.value + .scroll")[0] == [f"{w:.4g}" for w in weights]
+    jacobian = page.locator("#panel table", has_text="∂ softmax / ∂ scores: a row for each number of the output")
+    shown = [float(x) for x in jacobian.locator("td").all_inner_texts()]
+    np.testing.assert_allclose(np.reshape(shown, (3, 3)), np.diag(weights) - np.outer(weights, weights), rtol=1e-2)
+
+
+def test_links_lead_to_sources_and_users(opened, fan_out):
+    page = opened(fan_out)
+    page.click("#n1")
+    page.click("#panel li .link >> nth=1")
+    assert page.inner_text("#panel h2") == "multiply"
+    page.click("#panel li .link >> nth=0")
+    assert page.inner_text("#panel h2") == "softmax"
+
+
+def test_arrows_walk_through_the_graph(opened, fan_out):
+    page = opened(fan_out)
+    page.click("#n3")
+    ways = ["Up softmax", "Up x", "Right softmax", "Right exp", "Down multiply", "Left exp"]
+    for key, title in map(str.split, ways):
+        page.keyboard.press(f"Arrow{key}")
+        assert page.inner_text("#panel h2") == title
+    page.keyboard.press("Escape")
+    assert page.locator("#panel").is_hidden()
+    before = page.locator("#n0").bounding_box()
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#n0").bounding_box()["y"] < before["y"]
+
+
+def test_the_panel_does_not_tell_what_is_not_computed_yet(opened, fan_out):
+    page = opened(fan_out)
+    go_to(page, 1)
+    page.click("#n2")
+    assert page.inner_text("#panel h3.value + p") == "not there yet"
+    page.keyboard.press(".")
+    assert page.locator("#panel h3.value + .scroll").is_visible()
+
+
+# ---- search
+
+
+def test_search_goes_from_match_to_match_and_opens_boxes(opened, block):
+    page = opened(block)
+    page.click("#close-all")
+    page.keyboard.press("/")
+    page.keyboard.type("swapaxes")
+    n = sum(node.rule == "swapaxes" for node in block.nodes)
+    assert page.inner_text("#found") == f"{n} found"
+    page.keyboard.press("Enter")
+    assert page.inner_text("#found") == f"1 of {n}"
+    first = page.locator(".node[aria-pressed=true]").get_attribute("id")
+    assert block.nodes[int(first[1:])].rule == "swapaxes"
+    page.keyboard.press("Enter")
+    assert page.locator(".node[aria-pressed=true]").get_attribute("id") != first
+    page.keyboard.press("Shift+Enter")
+    assert page.locator(".node[aria-pressed=true]").get_attribute("id") == first
+    page.keyboard.press("Shift+Enter")
+    assert page.inner_text("#found") == f"{n} of {n}"
+
+
+def test_search_finds_names_and_boxes(opened, block):
+    page = opened(block)
+    for wanted, found in [("w_query", 1), ("layernorm", 2), ("no such thing", 0)]:
+        page.fill("#query", wanted)
+        assert page.inner_text("#found") == f"{found} found"
+
+
+def test_keys_are_letters_while_one_searches(opened, fan_out):
+    page = opened(fan_out)
+    page.focus("#query")
+    page.keyboard.type(" ,.0?/+-")
+    assert page.input_value("#query") == " ,.0?/+-"
+    assert page.input_value("#step") == page.get_attribute("#step", "max")
+
+
+# ---- the two passes
+
+
+def test_at_first_everything_is_shown(opened, fan_out):
+    page = opened(fan_out)
+    assert page.locator(".pending, .current, .hidden").count() == 0
+    assert page.inner_text("#caption") == "everything: 4 operations forward, 4 backward"
+    assert page.locator("#forth").is_disabled()
+
+
+def test_forward_each_step_makes_one_value(opened, fan_out):
+    page = opened(fan_out)
+    for k in range(5):
+        go_to(page, k)
+        assert titles(page, ".node:not(.pending)") == ["x", "softmax", "exp", "multiply", "sum"][: k + 1]
+        values = [node.locator(".value").is_visible() for node in all_nodes(page)]
+        assert values == [True] * (k + 1) + [False] * (4 - k)
+        assert with_gradient(page) == []
+        assert page.inner_text("#caption").startswith(f"forward {k} of 4: ")
+    go_to(page, 3)
+    assert page.inner_text("#caption") == "forward 3 of 4: multiply makes (3,) from softmax and exp"
+
+
+def test_backward_gradients_appear_one_by_one(opened, fan_out):
+    page = opened(fan_out)
+    expected = [["n4"], ["n3", "n4"], ["n1", "n2", "n3", "n4"], *[["n0", "n1", "n2", "n3", "n4"]] * 2]
+    for k, ids in enumerate(expected):
+        go_to(page, 5 + k)
+        assert with_gradient(page) == ids
+        assert page.inner_text("#caption").startswith(f"backward {k} of 4: ")
+        assert page.locator(".edge.sending").count() == [0, 1, 2, 1, 1][k]
+    assert page.input_value("#step") == "9"
+
+
+def test_at_a_fan_out_gradients_are_added(opened, fan_out):
+    page = opened(fan_out)
+    x, _, exp, *_ = fan_out.nodes
+    go_to(page, 8)
+    assert page.inner_text("#n0 .arrived") == "1 of 2 gradients arrived"
+    assert numbers(page, "#n0 .gradient") == [list(row) for row in exp.sources[0].gradient.rows]
+    assert page.inner_text("#caption") == "backward 3 of 4: exp sends back to x; x has 1 of its 2 gradients"
+    page.keyboard.press(".")
+    assert page.inner_text("#n0 .arrived") == "sum of 2"
+    assert numbers(page, "#n0 .gradient") == [list(row) for row in x.gradient.rows]
+    assert page.inner_text("#caption") == (
+        "backward 4 of 4: softmax sends back to x; x has both of its 2 gradients: they are added"
+    )
+    page.keyboard.press(",")  # and back again
+    assert numbers(page, "#n0 .gradient") == [list(row) for row in exp.sources[0].gradient.rows]
+
+
+def test_running_sums_are_written_as_python_writes_numbers(opened):
+    x = ta.tensor([1e-7, 3.0, -250000.0], requires_grad=True, name="x")
+    graph = ta.graph((x + x * 2.0 + x * x).sum())
+    page = opened(graph)
+    told = []
+    for step in range(int(page.get_attribute("#step", "max"))):
+        go_to(page, step)
+        if "gradients arrived" in page.inner_text("#n0") and page.locator("#n0 .gradient").is_visible():
+            told.append(numbers(page, "#n0 .gradient")[0])
+    assert told
+    assert all(text == f"{float(text):.4g}" for row in told for text in row)
+
+
+def test_a_closed_box_takes_one_step(opened, block):
+    page = opened(block)
+    page.click("#close-all")
+    page.click("#legend summary")  # the focus is elsewhere: keys work all the same
+    go_to(page, 1)
+    assert page.inner_text("#caption") == "forward 1 of 3: TransformerBlock makes (1, 5, 8) from h"
+    assert page.locator("#b0 .value").is_visible()
+    go_to(page, 7)
+    assert page.inner_text("#caption").startswith("backward 3 of 3: TransformerBlock sends back to")
+
+
+def test_opening_a_box_keeps_the_time(opened, block):
+    page = opened(block)
+    page.click("#close-all")
+    go_to(page, 1)
+    page.click("#open-all")
+    assert titles(page, ".pending") == ["power", "sum"]
+
+
+def test_without_gradients_there_is_only_the_way_forward(opened):
+    x = ta.tensor([1.0, 2.0], requires_grad=True)
+    page = opened(ta.graph(ta.exp(x)))
+    assert page.inner_text("#caption").endswith("no gradient: the root isn't a single number")
+    assert page.get_attribute("#step", "max") == "2"
+
+
+def test_it_plays_to_the_end(opened, fan_out):
+    page = opened(fan_out)
+    page.select_option("#speed", "4")
+    page.click("#play")
+    playwright.expect(page.locator("#step")).to_have_value(re.compile("[1-8]"))
+    assert page.inner_text("#play") == "❚❚ Pause"
+    page.click("#play")
+    paused = page.input_value("#step")
+    page.wait_for_timeout(500)
+    assert page.input_value("#step") == paused
+    page.locator("#n1").focus()
+    page.keyboard.press(" ")
+    playwright.expect(page.locator("#step")).to_have_value("10")
+    assert page.inner_text("#play") == "▶ Play"
+
+
+def test_the_slider_and_its_buttons(opened, fan_out):
+    page = opened(fan_out)
+    page.locator("#step").fill("2")
+    assert titles(page, ".pending") == ["multiply", "sum"]
+    page.click("#forth")
+    assert titles(page, ".pending") == ["sum"]
+    page.click("#back")
+    page.click("#back")
+    assert titles(page, ".pending") == ["exp", "multiply", "sum"]
+    assert page.get_attribute("#step", "aria-valuetext") == page.inner_text("#caption")
+    page.keyboard.press("End")
+    assert page.locator(".pending").count() == 0
+
+
+# ---- the rest
+
+
+def test_zoom_and_fit(opened, fan_out):
+    page = opened(fan_out)
+    width = page.locator("#n0").bounding_box()["width"]
+    page.keyboard.press("+")
+    assert page.locator("#n0").bounding_box()["width"] == pytest.approx(1.25 * width)
+    page.mouse.move(300, 300)
+    page.mouse.wheel(0, 200)
+    assert page.locator("#n0").bounding_box()["width"] < width
+    page.keyboard.press("0")
+    assert page.locator("#n0").bounding_box()["width"] == pytest.approx(width)
+
+
+def test_dragging_moves_the_graph_and_selects_nothing(opened, fan_out):
+    page = opened(fan_out)
+    before = page.locator("#n1").bounding_box()
+    page.mouse.move(before["x"] + 20, before["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(before["x"] + 60, before["y"] + 50, steps=4)
+    page.mouse.up()
+    after = page.locator("#n1").bounding_box()
+    assert (after["x"] - before["x"], after["y"] - before["y"]) == pytest.approx((40, 30))
+    assert page.locator("#panel").is_hidden()
+
+
+def test_the_address_keeps_selection_time_and_boxes(opened, block):
+    page = opened(block)
+    page.click("#close-all")
+    page.click("button[aria-label='Open TransformerBlock']")
+    page.click("#b2")
+    go_to(page, 2)
+    page.wait_for_url(lambda url: "step" in url and "node=b2" in url)
+    before = titles(page), titles(page, ".pending"), page.inner_text("#panel"), page.inner_text("#caption")
+    page.reload()
+    assert (titles(page), titles(page, ".pending"), page.inner_text("#panel"), page.inner_text("#caption")) == before
+
+
+@pytest.mark.parametrize("hash", ["#node=n99&step=-3&open=77.x", "#node=nlength", "#step=1e9", "#%%%", "#graph"])
+def test_an_address_that_makes_no_sense_does_no_harm(opened, fan_out, hash):
+    page = opened(fan_out)
+    page.goto(page.url.partition("#")[0] + hash)
+    page.reload()
+    assert len(titles(page)) == 5
+    assert page.locator("#panel").is_hidden()
+
+
+def test_the_table_has_all_nodes(opened, block):
+    page = opened(block)
+    page.click("#close-all")
+    page.click("#as-table")
+    assert page.locator("#graph").is_hidden()
+    heads = page.locator("#table thead th").all_inner_texts()
+    assert heads == ["Number", "Operation", "Made of", "Shape", "Value", "Gradient"]
+    assert page.locator("#table tbody tr").count() == len(block.nodes)
+    row = page.locator("#table tbody tr").last.locator("th, td").all_inner_texts()
+    assert row[1:4] == ["sum", f"#{len(block.nodes) - 1}", "() float32"]
+    page.click("#table tbody tr:last-child .link")
+    assert page.inner_text("#panel h2") == "sum"
+    page.click("#as-table")
+    assert page.locator("#n69").is_visible()
+
+
+def test_dark_and_light(opened, fan_out):
+    def brightness(page):
+        return sum(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"))
+
+    dark, light = opened(fan_out, color_scheme="dark"), opened(fan_out, color_scheme="light")
+    assert brightness(dark) < 150 < 600 < brightness(light)
+    light.click("#theme")
+    assert (light.inner_text("#theme"), brightness(light) > 600) == ("Theme: light", True)
+    light.click("#theme")
+    assert (light.inner_text("#theme"), brightness(light) < 150) == ("Theme: dark", True)
+
+
+def test_nothing_moves_by_itself_where_motion_is_reduced(opened, fan_out):
+    for wish, name in [("reduce", "none"), ("no-preference", "flow")]:
+        page = opened(fan_out, reduced_motion=wish)
+        go_to(page, 6)
+        line = page.locator(".edge.sending .line")
+        assert line.evaluate("line => getComputedStyle(line).animationName") == name
+
+
+def test_a_narrow_screen_has_a_sheet_at_the_bottom(opened, fan_out):
+    page = opened(fan_out, width=390)
+    page.click("#n1")
+    panel, graph = page.locator("#panel").bounding_box(), page.locator("#graph").bounding_box()
+    assert panel["y"] >= graph["y"] + graph["height"] - 1
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_every_control_has_a_name_and_headings_are_in_order(opened, block):
+    page = opened(block)
+    page.click("#n3")
+    nameless = "control => !(control.ariaLabel || control.innerText.trim() || control.labels?.length)"
+    for control in page.locator("button, input, select, summary, [role=button], [tabindex='0']").all():
+        assert not control.evaluate(nameless), control.evaluate("control => control.outerHTML")
+    levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map(heading => Number(heading.tagName[1]))")
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_keyboards_can_skip_the_graph(opened, fan_out):
+    page = opened(fan_out)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "graph"
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "play"
+
+
+def test_help_tells_the_keys(opened, fan_out):
+    page = opened(fan_out)
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    page.keyboard.press("Home")  # means nothing while help is open
+    page.keyboard.press("Escape")
+    assert page.locator("#help").is_hidden()
+    assert page.locator(".pending").count() == 0
+
+
+def test_on_paper_the_graph_is_light(opened, fan_out):
+    page = opened(fan_out, color_scheme="dark")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert page.locator("#player").is_hidden()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"

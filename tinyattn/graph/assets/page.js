@@ -1,6 +1,6 @@
 // The page of a computation graph: draws it, opens and closes its boxes, plays the passes forward and backward.
 //
-// A "node" is a value of the graph, a "box" a call of a module or the inside of an operation: both come from the data.
+// A "node" is a value of the graph, a "box" a call of a module, or the inside of an operation.
 // An "item" is what stands in the picture: a node, or a closed box. An open box is a "frame" around items.
 // A "time" counts operations: each has one when it is computed, and one when it sends its gradients back.
 
@@ -23,7 +23,7 @@ nodes.forEach((node, i) => {
 });
 const operations = [...nodes.keys()].filter((i) => nodes[i].kind === "operation");
 const senders = operations.filter((i) => nodes[i].sources.some((source) => source.gradient)).reverse();
-const roots = operations.filter((i) => !users[i].length);
+const roots = operations.filter((i) => !users[i].length && nodes[i].gradient);
 
 const madeAt = nodes.map(() => 0); // leaves are there from the start
 operations.forEach((i, n) => (madeAt[i] = n + 1));
@@ -58,16 +58,17 @@ const sum = (numbers) => numbers.reduce((so_far, x) => so_far + x, 0);
 const amount = (n) => `${scaled(n, 1000, ["", " k", " M", " G", " T"])} FLOP`;
 const bytes = (n) => scaled(n, 1024, [" B", " KB", " MB", " GB", " TB"]);
 const count = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
-const called = ({ record }) => (["operation", "box"].includes(record.kind) ? record.title : record.name || record.title);
-const calledAll = (items) => new Intl.ListFormat("en").format(new Set(items.map(called)));
+const titlesOf = (items) => new Intl.ListFormat("en").format(new Set(items.map((item) => item.record.title)));
 
 const range = ({ least, most }) => `${short(least, 3)} … ${short(most, 3)}`;
 
-/** Numbers on a line, for the table and for screen readers. */
+/** Numbers on a line. */
 function told(numbers) {
-  if (!numbers?.rows) return !numbers ? "" : numbers.mean === null ? "nothing finite" : `${range(numbers)}, mean ${short(numbers.mean, 3)}`;
-  const rows = numbers.rows.map((row) => row.join(" "));
-  return rows.length > 1 ? rows.map((row) => `[${row}]`).join(" ") : rows[0];
+  if (!numbers) return "";
+  const { rows, mean } = numbers;
+  if (!rows) return mean === null ? "nothing finite" : `${range(numbers)}, mean ${short(mean, 3)}`;
+  const lines = rows.map((row) => row.join(" "));
+  return lines.length > 1 ? lines.map((line) => `[${line}]`).join(" ") : lines[0];
 }
 
 /** The sum of what went over some edges, in rows; null where not all their numbers are known. */
@@ -146,12 +147,13 @@ function matrix(rows, caption) {
   return make("table.matrix", caption && make("caption", caption), rows.map((row) => make("tr", row.map(cell))));
 }
 
+const longest = (cells) => greatest([cells.length, cells[0].length]);
 const scrolling = (table, label) => make("div.scroll", { tabIndex: 0, role: "group", ariaLabel: label }, table);
 
 function smallNumbers(numbers) {
   const { rows, cells, mean } = numbers;
   if (rows) return [matrix(rows)];
-  return [heatMap(cells, greatest([cells.length, cells[0].length]) > 8 ? 4 : 6, ""), make("small", mean !== null && range(numbers))];
+  return [heatMap(cells, longest(cells) > 8 ? 4 : 6, ""), make("small", mean !== null && range(numbers))];
 }
 
 // ---- what is drawn
@@ -164,7 +166,7 @@ function drawnWith(open) {
   const itemOf = nodes.map((node, i) => {
     const box = closed[node.box] ?? null;
     const key = box === null ? `n${i}` : `b${box}`;
-    if (!byKey.has(key)) byKey.set(key, { key, box, outOf: [], ...(box === null ? asItem(i) : boxAsItem(box)) });
+    if (!byKey.has(key)) byKey.set(key, { key, box, outOf: [], ...(box === null ? asItem(i) : fromBox(box)) });
     return byKey.get(key);
   });
   const items = [...byKey.values()].sort(inOrder);
@@ -172,14 +174,14 @@ function drawnWith(open) {
   const edges = items.flatMap((item) => item.into);
   for (const edge of edges) edge.from.outOf.push(edge);
   const opened = [...boxes.keys()].filter((b) => closed[b] === null && members[b].length);
-  const frames = opened.map((b) => ({ key: `b${b}`, box: b, isFrame: true, into: [], outOf: [], ...boxAsItem(b) }));
+  const frames = opened.map((b) => ({ key: `b${b}`, box: b, isFrame: true, into: [], outOf: [], ...fromBox(b) }));
   for (const frame of frames) byKey.set(frame.key, frame);
   return { items, edges, frames, byKey, itemOf };
 }
 
 const inOrder = (a, b) => a.members.at(-1) - b.members.at(-1); // each after what it needs
 const asItem = (i) => ({ node: i, record: nodes[i], parent: nodes[i].box, members: [i] });
-const boxAsItem = (b) => ({ node: records[b].output, record: records[b], parent: boxes[b].parent, members: members[b] });
+const fromBox = (b) => ({ node: records[b].output, record: records[b], parent: boxes[b].parent, members: members[b] });
 
 /** What each box says as a node. Its numbers are those of its output, if it has just one. */
 const records = boxes.map((box, b) => {
@@ -187,6 +189,7 @@ const records = boxes.map((box, b) => {
   const all = inside.map((i) => nodes[i]);
   const outputs = inside.filter((i) => i === nodes.length - 1 || users[i].some(([user]) => !inside.includes(user)));
   const output = outputs.length === 1 ? outputs[0] : null;
+  const marks = new Set(all.flatMap((node) => node.marks));
   const n_operations = all.filter((node) => node.kind === "operation").length;
   const last = nodes[output ?? inside.at(-1)];
   const common = { output, n_operations, uses: last?.uses };
@@ -194,12 +197,12 @@ const records = boxes.map((box, b) => {
   return {
     ...last,
     ...common,
-    ...(output === null && { shape: count(outputs.length, "output"), dtype: "", value: null, gradient: null, name: "" }),
+    ...(output === null && { shape: count(outputs.length, "output"), value: null, gradient: null, name: "" }),
     kind: box.isRule ? "operation" : "box",
     rule: box.isRule && box.type,
     title: box.name || box.type,
     options: box.name && box.type,
-    marks: [...new Set(all.flatMap((node) => node.marks))].map((mark) => (last?.marks.includes(mark) ? mark : `inside: ${mark}`)),
+    marks: [...marks].map((mark) => (last.marks.includes(mark) ? mark : `inside: ${mark}`)),
     bytes: sum(all.map((node) => node.bytes)),
     flops: sum(all.map((node) => node.flops)),
     failed: all.map((node) => node.failed).find(Boolean) ?? "",
@@ -214,7 +217,8 @@ function edgesInto(item, itemOf) {
   const { sources } = item.record;
   if (item.box === null) return sources.map((source, k) => edge(source, [[item.node, k]]));
   const all = item.members.flatMap((i) => nodes[i].sources.map((_, k) => [i, k]));
-  if (sources.length) return sources.map((source) => edge(source, all.filter((part) => sourceOf(part).node === source.node)));
+  const partsOf = (source) => all.filter((part) => sourceOf(part).node === source.node);
+  if (sources.length) return sources.map((source) => edge(source, partsOf(source)));
   const fromOf = (part) => itemOf[sourceOf(part).node];
   return [...new Set(all.map(fromOf))].filter((from) => from !== item).map((from) => {
     const parts = all.filter((part) => fromOf(part) === from);
@@ -306,9 +310,10 @@ function ranksOf({ items, signals }) {
   }
   const last = greatest([...ranks.values()]);
   for (const item of [...items].reverse()) {
-    const users = signals.get(item)?.to.keys() ?? [item];
-    const isFree = needs.get(item).filter((from) => !from?.isLight).length < 2;
-    if (isFree && !item.isFrame) ranks.set(item, Math.max(rankOf(item), Math.min(last, ...[...users].map((user) => rankOf(user) - 1))));
+    const users = [...(signals.get(item)?.to.keys() ?? [item])];
+    const isFree = !item.isFrame && needs.get(item).filter((from) => !from?.isLight).length < 2;
+    const above = Math.min(last, ...users.map((user) => rankOf(user) - 1));
+    if (isFree) ranks.set(item, Math.max(rankOf(item), above));
   }
   return ranks;
 }
@@ -347,7 +352,7 @@ function join(upper, lower, source, place) {
   lower.links.push({ isDown: false, to: upper, weight, shift, tie });
 }
 
-/** How far a signal's port is from the middle of an item. */
+/** A port's place, from the middle of the item. */
 const portOf = (item, side, source) => (item?.isFrame ? item[side].get(source) - item.width / 2 : 0);
 
 /** Orders the slots of each row so that few lines cross: each to the middle of its neighbours, down and up in turn. */
@@ -375,7 +380,8 @@ function setAcross(level) {
     const wish = (slot) => {
       const links = slot.links.filter((link) => pass > 5 || link.isDown === isUp);
       const weight = sum(links.map((link) => link.weight));
-      return weight ? [sum(links.map((link) => (link.to.x + link.shift) * link.weight)) / weight, weight] : [slot.x, 0.01];
+      const wishes = links.map((link) => (link.to.x + link.shift) * link.weight);
+      return weight ? [sum(wishes) / weight, weight] : [slot.x, 0.01];
     };
     for (const row of isUp ? [...level.rows].reverse() : level.rows) spread(row, row.map(wish));
   }
@@ -493,7 +499,6 @@ let drawn; // what stands in the picture
 let stops; // the times at which something happens in it
 const elements = new Map(); // of items and frames, made once
 
-/** Draws anew after boxes were opened or closed. */
 function redraw() {
   drawn = drawnWith(state.open);
   stops = stopsOf(drawn);
@@ -510,7 +515,7 @@ function redraw() {
   update();
 }
 
-/** The item that is drawn in the place of a node or a box in a closed box. */
+/** What is drawn in the place of a node or a box. */
 const standsFor = (key) => drawn.itemOf[key[0] === "n" ? key.slice(1) : members[key.slice(1)][0]];
 
 function elementOf(item) {
@@ -577,15 +582,16 @@ function itemElement(item) {
 /** Long names may break after their dots and underscores. */
 const breakable = (text) => text.split(/(?<=[._])/).flatMap((part) => [part, make("wbr")]);
 
-/** What changes on a node while the passes are played. Gradients leave room for the widest of the running sums. */
+/** What changes on a node while it plays. Gradients leave room for the widest of the running sums. */
 function partsOf({ record, node }) {
-  const figure = (word, numbers) => numbers && make(`div.figure.${word}`, make("span.word", word), smallNumbers(numbers));
+  const figure = (word, x) => x && make(`div.figure.${word}`, make("span.word", word), smallNumbers(x));
   const edges = node === null ? [] : arrivals[node];
-  const sums = edges.map((_, n) => sumOf(edges.slice(n)) ?? []);
+  const sums = edges.slice(-9).map((_, n, first) => sumOf(first.slice(n)) ?? []);
   const gradient = figure("gradient", record.gradient);
   gradient?.style.setProperty("--widest", `${greatest(sums.flat(2).map((text) => text.length)) + 1}ch`);
+  const isInTitle = record.value?.rows?.[0][0] === record.title; // the number of a constant
   return {
-    value: record.value?.rows?.[0][0] !== record.title && figure("value", record.value), // a constant's number is its title
+    value: !isInTitle && figure("value", record.value),
     gradient,
     arrived: gradient && edges.length > 1 ? make("div.arrived", arrivedText(1, edges.length)) : null,
   };
@@ -610,12 +616,13 @@ function edgeElement(edge) {
   const { source, points } = edge;
   const element = makeShape("g", source.carries ? "edge" : "edge dashed");
   const [start, end] = [points[0], points.at(-1)];
+  const tip = `${end.x} ${end.bottom}`;
   element.append(
     makeShape("path", "line", curveThrough([...points.slice(0, -1), { ...end, bottom: end.bottom - 7 }])),
-    makeShape("path", "head", `M${end.x} ${end.bottom}l-4 -8h8z`),
+    makeShape("path", "head", `M${tip}l-4 -8h8z`),
     makeShape("path", "back-head", `M${start.x} ${start.top}l-4.5 9h9z`),
   );
-  if (source.saved) element.append(makeShape("path", "head", `M${end.x - 3} ${end.bottom - 11}a3 3 0 1 0 6 0a3 3 0 1 0 -6 0z`));
+  if (source.saved) element.append(makeShape("path", "head", `M${tip}m-3 -11a3 3 0 1 0 6 0a3 3 0 1 0 -6 0z`));
   edge.element = element;
   return element;
 }
@@ -660,12 +667,14 @@ const arrivedText = (here, of) => (here === of ? `sum of ${of}` : `${here} of ${
 function captionOf({ phase, item, number = 0, of, sent }, before) {
   const { title, name, shape, failed } = item?.record ?? {};
   const [forward, backward] = [`forward ${number} of ${of}:`, `backward ${number} of ${of}:`];
-  const given = phase === "forward" && calledAll(item.into.map((edge) => edge.from));
+  const given = phase === "forward" && titlesOf(item.into.map((edge) => edge.from));
+  const made = name ? `${name} ${shape}` : shape;
+  const start = (i) => `${nodes[i].title}, whose gradient is ${told(nodes[i].gradient)}`;
   const why = nodes.some((node) => node.failed) ? "an operation failed" : "the root isn't a single number";
   const captions = {
     start: () => `${forward} nothing is computed yet; parameters, inputs and constants are given`,
-    forward: () => `${forward} ${title} ${failed ? `fails: ${failed}` : `makes ${name && `${name} `}${shape} from ${given}`}`,
-    seed: () => `${backward} ${roots.map((i) => `${nodes[i].title} begins with its own gradient, ${told(nodes[i].gradient)}`).join("; ")}`,
+    forward: () => `${forward} ${title} ${failed ? `fails: ${failed}` : `makes ${made} from ${given}`}`,
+    seed: () => `${backward} it starts at ${roots.map(start).join("; ")}`,
     backward: () => `${backward} ${title} sends back to ${sentText(item, before)}`,
     end: () => `everything: ${count(of, "operation")} forward, ${sent ? `${sent} backward` : `no gradient: ${why}`}`,
   };
@@ -679,9 +688,9 @@ function sentText(item, before) {
     const { here, of, isWhole } = gradientNow(from);
     if (of < 2) return "";
     const all = of === 2 ? "both of its 2 gradients" : `all ${of} of its gradients`;
-    return `; ${called(from)} has ${isWhole ? `${all}: they are added` : `${here} of its ${of} gradients`}`;
+    return `; ${from.record.title} has ${isWhole ? `${all}: they are added` : `${here} of its ${of} gradients`}`;
   });
-  return calledAll([...receivers]) + remarks.join("");
+  return titlesOf([...receivers]) + remarks.join("");
 }
 
 function update() {
@@ -692,10 +701,11 @@ function update() {
   for (const item of drawn.items) showItem(item, stop);
   for (const edge of drawn.edges) showEdge(edge, stop, before);
   for (const frame of drawn.frames) elementOf(frame).area.classList.toggle("selected", frame.key === state.selected);
-  page.caption.textContent = captionOf(stop, before);
+  const caption = captionOf(stop, before);
+  if (page.caption.textContent !== caption) page.caption.textContent = caption; // or it would be read out again
   page.step.max = stops.length - 1;
   page.step.value = place;
-  page.step.setAttribute("aria-valuetext", page.caption.textContent);
+  page.step.setAttribute("aria-valuetext", caption);
   page.back.disabled = place === 0;
   page.forth.disabled = place === stops.length - 1;
   showPanel();
@@ -728,9 +738,10 @@ function showItem(item, stop) {
 function showEdge(edge, stop, before) {
   const isBackward = stop.phase === "backward";
   const sending = isBackward && isSending(edge, before);
+  const sent = isBackward && isSending(edge, seedTime);
   const giving = stop.phase === "forward" && stop.item === edge.to;
   const near = [edge.from.key, edge.to.key].includes(state.selected);
-  toggleAll(edge.element, { pending: !isMade(edge.to), sent: isBackward && isSending(edge, seedTime), sending, giving, near });
+  toggleAll(edge.element, { pending: !isMade(edge.to), sent, sending, giving, near });
   if (sending || giving) page.edges.append(edge.element); // above the others
 }
 
@@ -794,7 +805,7 @@ function openLevel() {
   setOpen([...state.open, ...closed.filter((b) => level(b) === Math.min(...closed.map(level)))]);
 }
 
-/** Opens what is around a node or a box, so that it is drawn. */
+/** Opens what is around a node or a box. */
 function openAround(key) {
   const needed = around(key[0] === "n" ? nodes[key.slice(1)].box : boxes[key.slice(1)].parent);
   if (needed.some((b) => !state.open.has(b))) setOpen([...state.open, ...needed], standsFor(key).key);
@@ -900,7 +911,6 @@ function showPanel() {
   const item = drawn.byKey.get(state.selected);
   const { panel, about } = page;
   const isSame = panel.dataset.key === item?.key;
-  const scrolled = isSame ? panel.scrollTop : 0;
   const stations = () => [...about.querySelectorAll("button, .scroll")];
   const focused = stations().indexOf(document.activeElement);
   panel.hidden = !item;
@@ -908,7 +918,7 @@ function showPanel() {
   page["panel-title"].textContent = item?.record.title;
   about.replaceChildren(...(item ? aboutItem(item) : []).flat(3).filter(Boolean));
   if (focused >= 0) (stations()[isSame ? focused : 0] ?? page.close).focus({ preventScroll: true });
-  panel.scrollTop = scrolled;
+  if (!isSame) panel.scrollTop = 0;
 }
 
 function closePanel() {
@@ -923,7 +933,7 @@ function aboutItem(item) {
   const isResult = record.kind === "operation" || record.kind === "box";
   const kind = box === null ? record.kind : `${isFrame ? "open" : "closed"} ${isRule ? "operation" : "module"}`;
   return [
-    make("p.kind", kind, box !== null && button("", isFrame ? "Close this box" : "Open this box", () => toggleBox(box))),
+    make("p.kind", kind, box !== null && button("", `${isFrame ? "Close" : "Open"} this box`, () => toggleBox(box))),
     marksOf(record),
     record.was && make("p", `It was: ${record.was}`),
     facts({
@@ -932,12 +942,12 @@ function aboutItem(item) {
       "Data type": record.dtype,
       Options: record.options,
       Holds: box !== null && count(record.n_operations, "operation"),
-      Used: record.uses ? (record.uses === 1 ? "once" : `${record.uses} times`) : isResult && !record.failed && "not: it's a result",
+      Used: record.uses ? count(record.uses, "time") : isResult && !record.failed && "not: it's a result",
       Memory: record.bytes && bytes(record.bytes),
       Work: record.flops && amount(record.flops),
       Saved: record.savesOutput && "its output, for backward",
       "Made in": record.line,
-      In: item.parent !== null && around(item.parent).reverse().map((b) => link(boxes[b].name || boxes[b].type, `b${b}`)),
+      In: item.parent !== null && around(item.parent).reverse().map((b) => link(records[b].title, `b${b}`)),
     }),
     theory(record),
     valueSections(item),
@@ -954,30 +964,29 @@ function facts(given) {
 
 /** What the rule does, in words and formulas; a formula's label stands at the right. */
 function theory({ rule }) {
-  if (!rules[rule]) return [];
-  const { about, formula } = rules[rule];
+  const { about = "", formula = [] } = rules[rule] ?? {};
   const lines = formula.map((line) => {
     const label = line.match(/\([a-z]\w*\.\d+\)$/)?.[0] ?? "";
     return make("div", make("code", line.slice(0, line.length - label.length).trim()), make("span", label));
   });
-  return [make("p", about), lines.length > 0 && make("div.formula", lines)];
+  return [about && make("p", about), lines.length > 0 && make("div.formula", lines)];
 }
 
 function allNumbers(numbers, word) {
   const { rows, cells } = numbers;
   if (rows) return [scrolling(matrix(rows), word)];
-  const side = Math.min(24, Math.floor(288 / greatest([cells.length, cells[0].length])));
+  const side = Math.min(24, Math.floor(288 / longest(cells)));
   return [heatMap(cells, side, `heat map of the ${word}`), make("p.later", told(numbers))];
 }
 
 function valueSections(item) {
   const { value, gradient } = item.record;
-  const { here, of, isWhole, numbers } = gradientNow(item);
+  const { here, of, numbers } = gradientNow(item);
   const section = (title, numbers) => [
     make(`h3.${title.toLowerCase()}`, title),
     numbers ? allNumbers(numbers, title.toLowerCase()) : make("p.later", "not there yet"),
   ];
-  const remark = of > 1 && here > 0 && (isWhole ? `the sum of ${of} gradients` : arrivedText(here, of));
+  const remark = of > 1 && here > 0 && arrivedText(here, of);
   return [
     value && section("Value", isMade(item) && value),
     gradient && section("Gradient", numbers),
@@ -991,16 +1000,16 @@ function edgeSection(title, edges, other, verb) {
     const remarks = [role && `as ${role}`, saved && "saved for backward", !carries && "no gradient flows back"];
     const isSent = gradient && isSending(edge, seedTime);
     const sent = isSent && make("div.sum.gradient", make("span.word", verb), smallNumbers(gradient));
-    return make("li", link(called(other(edge)), other(edge).key), ` ${remarks.filter(Boolean).join(", ")}`, sent);
+    return make("li", link(other(edge).record.title, other(edge).key), ` ${remarks.filter(Boolean).join(", ")}`, sent);
   });
   return entries.length > 0 && [make("h3", title), make("ul", entries)];
 }
 
 function jacobianSection({ record, into }) {
-  const tables = into
-    .filter(({ source }) => source.jacobian)
-    .map(({ source }) => [source.jacobian, `∂ ${record.title} / ∂ ${source.role}: a row for each number of the output`])
-    .map(([rows, caption]) => scrolling(matrix(rows, caption), caption));
+  const tables = into.filter(({ source }) => source.jacobian).map(({ source }) => {
+    const caption = `∂ ${record.title} / ∂ ${source.role}: a row for each number of the output`;
+    return scrolling(matrix(source.jacobian, caption), caption);
+  });
   return tables.length > 0 && [make("h3", "Derivative"), ...tables];
 }
 
@@ -1023,7 +1032,7 @@ function search() {
 
 function nextMatch(by) {
   if (!matches.length) return;
-  match = match < 0 && by < 0 ? matches.length - 1 : (match + by + matches.length) % matches.length;
+  match = (Math.max(match, by < 0 ? 0 : -1) + by + matches.length) % matches.length;
   select(matches[match]);
   page.query.focus(); // to go on with Enter
   page.found.textContent = `${match + 1} of ${matches.length}`;
@@ -1039,7 +1048,8 @@ function toggleTable() {
 }
 
 function rowOf({ title, kind, name, options, sources, marks, failed, shape, dtype, value, gradient }, i) {
-  const remarks = [kind === "operation" ? name : kind !== title && kind, options, ...marks, failed && `failed: ${failed}`];
+  const word = kind === "operation" ? name : kind !== title && kind;
+  const remarks = [word, options, ...marks, failed && `failed: ${failed}`];
   const given = sources.map((source) => `${sources.length > 1 ? `${source.role} ` : ""}#${source.node + 1}`);
   const cells = [given.join(", "), `${shape} ${dtype}`, told(value), told(gradient)].map((text) => make("td", text));
   const call = make("td", link(title, `n${i}`), ` ${remarks.filter(Boolean).join(", ")}`);
@@ -1066,11 +1076,6 @@ function nextTheme() {
 function beforePrint() {
   showTheme("light");
   fit(680, 900, 0);
-}
-
-function afterPrint() {
-  showTheme();
-  fit();
 }
 
 // ---- keys
@@ -1151,11 +1156,11 @@ function readState() {
   const time = Number(kept.get("step") ?? endTime);
   const key = kept.get("node") ?? "";
   state.open = new Set(open.filter((b) => boxes[b]));
-  state.time = Number.isInteger(time) && time >= 0 && time <= endTime ? time : endTime;
+  state.time = time >= 0 && time <= endTime ? time : endTime;
   state.selected = null;
   redraw();
   fit();
-  if ({ n: nodes, b: boxes }[key[0]]?.[key.slice(1)]) select(key);
+  if (/^[nb]\d+$/.test(key) && { n: nodes, b: boxes }[key[0]][key.slice(1)]) select(key);
 }
 
 // ---- start
@@ -1198,7 +1203,10 @@ function listen() {
   window.onkeydown = keyDown;
   window.onhashchange = readState;
   window.onbeforeprint = beforePrint;
-  window.onafterprint = afterPrint;
+  window.onafterprint = () => {
+    showTheme();
+    fit();
+  };
 }
 
 page.title.textContent = graph.title;
