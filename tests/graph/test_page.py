@@ -14,7 +14,7 @@ import tinyattn as ta
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright isn't installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")]
 
 NASTY = "<img src=x onerror=alert(1)>"
 
