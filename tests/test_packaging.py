@@ -71,7 +71,8 @@ def test_wheel_carries_the_package_and_nothing_else(tmp_path):
         (scripts,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/entry_points.txt"))
     files = {name for name in names if ".dist-info/" not in name}
     in_checkout = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tinyattn").rglob("*.py")}
-    assert files == in_checkout | {"tinyattn/py.typed"}
+    page = {f"tinyattn/graph/assets/page.{kind}" for kind in ("html", "css", "js")}
+    assert files == in_checkout | page | {"tinyattn/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "tinyattn = tinyattn.cli:main" in scripts
 

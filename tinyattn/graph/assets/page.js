@@ -345,7 +345,8 @@ function rowsOf({ items, signals, ranks }) {
 }
 
 function join(upper, lower, source, place) {
-  const weight = !upper.item && !lower.item ? 6 : upper.item?.isLight ? 0.2 : 1; // long lines are to be straight
+  const isChain = upper.item && lower.item && !upper.item.isLight;
+  const weight = isChain ? 1 : upper.item || lower.item ? 0.2 : 6; // long lines, and then chains, are to be straight
   const shift = portOf(upper.item, "exits", source) - portOf(lower.item, "entries", source);
   const tie = shift * 1e-6 - place * 1e-8; // arguments in their order
   upper.links.push({ isDown: true, to: lower, weight, shift: -shift, tie: -tie });
@@ -940,7 +941,7 @@ function aboutItem(item) {
       Name: record.name !== record.title && record.name,
       Shape: !record.failed && record.shape,
       "Data type": record.dtype,
-      Options: record.options,
+      [record.kind === "box" ? "Type" : "Options"]: record.options,
       Holds: box !== null && count(record.n_operations, "operation"),
       Used: record.uses ? count(record.uses, "time") : isResult && !record.failed && "not: it's a result",
       Memory: record.bytes && bytes(record.bytes),
