@@ -161,11 +161,12 @@ def _generators(x: Any) -> list[Any]:
             stack.extend(vars(x).values())
         elif callable(x):
             stack += [getattr(x, "__self__", None), getattr(x, "__defaults__", None)]
-            stack += _closed_over(x)
+            stack += closed_over(x)
     return list(found.values())
 
 
-def _closed_over(f: Any) -> Iterator[Any]:
+def closed_over(f: Any) -> Iterator[Any]:
+    """What a function knows beside its arguments."""
     for cell in getattr(f, "__closure__", None) or ():
         try:
             yield cell.cell_contents

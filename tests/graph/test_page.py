@@ -16,6 +16,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright isn't
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")]
 
+ALL_OPEN = 9  # deeper than any box of these tests
 NASTY = "<img src=x onerror=alert(1)>"
 
 
@@ -63,7 +64,7 @@ def fan_out():
 def block():
     """Boxes in boxes: b0 the block, b2 its attention, b3 what that operation is made of."""
     h = ta.tensor(np.random.default_rng(0).normal(size=(1, 5, 8)), dtype=np.float32, name="h")
-    return ta.graph((ta.nn.TransformerBlock(8, 2, rng=0)(h) ** 2).sum())
+    return ta.graph((ta.nn.TransformerBlock(8, 2, rng=0)(h) ** 2).sum(), depth=ALL_OPEN)
 
 
 def titles(page, selector=".node"):
@@ -188,6 +189,7 @@ def test_levels_open_one_by_one(opened, block):
 
 def test_a_closed_operation_tells_what_it_does(opened, block):
     page = opened(block.at_depth(2))
+    page.click("#fit")
     page.click("#b3")
     assert "(multi_head.1)" in page.inner_text("#panel .formula")
     assert "as query" in page.inner_text("#panel")
@@ -198,6 +200,7 @@ def test_a_closed_operation_tells_what_it_does(opened, block):
 
 def test_a_selected_node_that_is_closed_away_leaves_its_box_selected(opened, block):
     page = opened(block)
+    page.click("#fit")
     page.click("#n4")
     page.click("#close-all")
     assert page.inner_text("#panel h2") == "TransformerBlock"
@@ -540,3 +543,79 @@ def test_on_paper_the_graph_is_light(opened, fan_out):
     assert page.locator("#player").is_hidden()
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+# ---- the first view
+
+
+def scale(page):
+    return page.evaluate("new DOMMatrix(document.getElementById('stage').style.transform).a")
+
+
+def test_boxes_are_closed_until_titles_can_be_read_unless_a_depth_is_asked_for(opened, block):
+    everything, fewer = opened(block), opened(block.at_depth(None))
+    assert len(titles(everything)) == len(block.nodes) > len(titles(fewer)) > 4
+    assert "attention" in titles(fewer)
+    assert fewer.url.partition("#")[2] == ""
+    for page in (everything, fewer):
+        assert scale(page) >= 0.75
+        top = min(node.bounding_box()["y"] for node in all_nodes(page))
+        assert 0 < top < 400
+
+
+def test_what_is_computed_first_is_in_view_on_a_narrow_screen(opened, block):
+    page = opened(block, width=390)
+    boxes = [node.bounding_box() for node in all_nodes(page)]
+    first = min(boxes, key=lambda box: box["y"])
+    assert first["x"] >= 0
+    assert first["x"] + first["width"] <= 390
+
+
+def test_a_long_chain_comes_in_closed_groups(opened):
+    x = ta.tensor(1.0, requires_grad=True)
+    y = x
+    for _ in range(4500):
+        y = y * 1.0001
+    page = opened(ta.graph(y))
+    assert "operations 1 to 67" in titles(page)
+    assert len(titles(page)) < 100
+
+
+# ---- several roots
+
+
+def test_what_backward_starts_with_counts_among_the_gradients_that_arrive(opened):
+    x = ta.tensor([1.0, 2.0], requires_grad=True, name="x")
+    loss = x.sum()
+    page = opened(ta.graph([loss, loss * 3.0]))
+    assert "sum of 2" in page.locator(".node", has_text="sum").first.inner_text()
+    go_to(page, 3)
+    assert "gradient is 1; multiply, whose gradient is 1" in page.inner_text("#caption")
+    assert "1 of 2 gradients arrived" in page.locator(".node", has_text="() float64").nth(0).inner_text()
+    page.keyboard.press(".")
+    assert "4" in page.locator("#n1 .gradient").inner_text()
+
+
+def test_labels_tell_the_numbers_that_are_there(opened, fan_out):
+    page = opened(fan_out)
+    assert page.get_attribute("#n0", "aria-label").startswith("x, parameter, (3,), value 1 2 4, gradient ")
+    go_to(page, 0)
+    assert page.get_attribute("#n0", "aria-label") == "x, parameter, (3,), value 1 2 4"
+    assert page.get_attribute("#n4", "aria-label") == "sum, operation, (), not computed yet"
+
+
+def test_zeros_are_told_and_other_marks_alarm(opened):
+    x = ta.tensor([0.0, 0.0], requires_grad=True, name="x")
+    with np.errstate(divide="ignore"):
+        page = opened(ta.graph(ta.log(x).sum()))
+    assert page.locator("#n0 .mark").all_inner_texts() == ["⚠ gradient 2 Inf"]
+    assert "all zero" in page.inner_text("#n0")
+
+
+def test_a_closed_box_tells_what_differs_in_it(opened):
+    x = ta.tensor(np.ones((3, 2)), requires_grad=True, name="x")
+    graphs = [ta.graph(ta.attention(x, x, x, causal=causal).sum(), depth=0) for causal in (False, True)]
+    page = opened(graphs[0].diff(graphs[1]))
+    assert "changed" in page.locator(".node", has_text="attention").inner_text()
+    page.locator(".node", has_text="attention").click()
+    assert "inside: " in page.inner_text("#panel")

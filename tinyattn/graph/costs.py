@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from tinyattn.checkpoint import closed_over
+
 Shape = tuple[int, ...]
 
 MOVING = frozenset({"shapes", "selection"})  # modules of rules that compute nothing
@@ -93,15 +95,7 @@ def kept(backward: Any) -> Iterator[Any]:
         elif hasattr(x, "func") and hasattr(x, "args"):  # functools.partial
             waiting += [x.func, *x.args, *x.keywords.values()]
         else:
-            waiting += _closed_over(x)
-
-
-def _closed_over(f: Any) -> Iterator[Any]:
-    for cell in getattr(f, "__closure__", None) or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # a name that has no value yet
-            continue
+            waiting += closed_over(x)
 
 
 def is_of(array: Any, x: Any) -> bool:

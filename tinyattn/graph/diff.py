@@ -5,7 +5,6 @@ Compared is structure: operations, options, shapes, dtypes, and what is made of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -18,31 +17,23 @@ def diff(before: Recording, after: Recording) -> Recording:
     pairs: dict[int, int] = {}  # of the later → of the earlier
     for i, j, n in SequenceMatcher(None, old, new, autojunk=len(old) > 2000).get_matching_blocks():
         pairs |= {j + k: i + k for k in range(n)}
-    boxes = list(after.boxes)
-    known = {_path(i, after): i for i in range(len(boxes))}
     order = _merged(len(before.nodes), len(after.nodes), pairs)
     places = {item: place for place, item in enumerate(order)}
     of_old = {("old", i): places["new", j] for j, i in pairs.items()}
     of_old |= {item: place for item, place in places.items() if item[0] == "old"}
+    before, after = before.moved(lambda i: of_old["old", i]), after.moved(lambda j: places["new", j])
+    boxes = list(after.boxes)
+    known = {_path(i, after): i for i in range(len(boxes))}
     nodes = []
     for which, i in order:
-        if which == "new":
-            node = after.nodes[i]
-            sources = tuple(source._replace(node=places["new", source.node]) for source in node.sources)
-            node = node._replace(sources=sources)
-            if i not in pairs:
-                node = node._replace(change="added")
-            else:
-                earlier = before.nodes[pairs[i]]
-                came_from = [of_old["old", source.node] for source in earlier.sources]
-                was = _difference(earlier, node, came_from, [source.node for source in sources])
-                node = node._replace(change="changed", was=was) if was else node
+        if which == "old":
+            box = _box(before.nodes[i].box, before, boxes, known)
+            nodes.append(before.nodes[i]._replace(box=box, change="removed"))
+        elif i not in pairs:
+            nodes.append(after.nodes[i]._replace(change="added"))
         else:
-            node = before.nodes[i]
-            sources = tuple(source._replace(node=of_old["old", source.node]) for source in node.sources)
-            box = _box(node.box, before, boxes, known)
-            node = node._replace(sources=sources, box=box, change="removed")
-        nodes.append(node)
+            found = _difference(before.nodes[pairs[i]], after.nodes[i])
+            nodes.append(after.nodes[i]._replace(change="changed" if found else "", difference=found))
     return Recording(tuple(nodes), tuple(boxes))
 
 
@@ -71,7 +62,7 @@ def _merged(n_old: int, n_new: int, pairs: dict[int, int]) -> list[tuple[str, in
     return order + [("old", i) for i in range(next_old, n_old) if i not in taken]
 
 
-def _difference(earlier: Node, later: Node, came_from: Sequence[int], comes_from: Sequence[int]) -> str:
+def _difference(earlier: Node, later: Node) -> str:
     told = []
     if earlier.options != later.options:
         told.append(earlier.options or "without options")
@@ -79,9 +70,9 @@ def _difference(earlier: Node, later: Node, came_from: Sequence[int], comes_from
         told.append(f"{earlier.shape} {earlier.dtype}")
     if earlier.name != later.name:
         told.append(f"named {earlier.name}" if earlier.name else "without a name")
-    if list(came_from) != list(comes_from):
+    if [source.node for source in earlier.sources] != [source.node for source in later.sources]:
         told.append("made of others")
-    return ", ".join(told)
+    return f"it was {', '.join(told)}" if told else ""
 
 
 def _box(box: int | None, of: Recording, boxes: list[Box], known: dict[Any, int]) -> int | None:

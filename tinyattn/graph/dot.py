@@ -129,7 +129,7 @@ def _label(node: Node) -> str:
         color = _ALARM if mark in node.alarms or mark == node.failed else _GREY
         rows.append(f'<TD COLSPAN="2">{_font(f"<B>{_text(mark, 80)}</B>", size=10, color=color)}</TD>')
     if node.change:
-        told = node.change + (f": it was {node.was}" if node.was else "")
+        told = node.change + (f": {node.difference}" if node.difference else "")
         rows.append(f'<TD COLSPAN="2">{_font(f"<B>{_text(told, 80)}</B>", size=10)}</TD>')
     # A constant that stands in the title need not be told twice.
     if node.value is not None and not (node.value.rows and node.title == node.value.rows[0][0]):

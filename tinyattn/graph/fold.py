@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from tinyattn.graph.nodes import Box, Node, Recording, Source
+from tinyattn.graph.nodes import Box, Change, Node, Recording, Source
 
 MOST = 150  # nodes that are drawn unless more are asked for
-GROUPED = 400  # so many on one level are put into groups
+GROUPED = 400  # more than so many that stand in no box are put into groups
 
 
 def fold(whole: Recording, depth: int | None) -> Recording:
@@ -21,7 +23,7 @@ def fold(whole: Recording, depth: int | None) -> Recording:
         return _closed(whole, depth)
     if len(whole.nodes) <= MOST:
         return whole
-    whole = _grouped(whole)
+    whole = grouped(whole)
     levels = _levels(whole.boxes)
     found = _closed(whole, 0)
     for deeper in range(1, max(levels, default=0) + 1):
@@ -45,7 +47,7 @@ def _levels(boxes: Sequence[Box]) -> list[int]:
     return found
 
 
-def _grouped(whole: Recording) -> Recording:
+def grouped(whole: Recording) -> Recording:
     """Runs of operations that are in no box, in boxes of about √n, if they are many."""
     loose = [i for i, node in enumerate(whole.nodes) if node.box is None and node.kind == "operation"]
     if len(loose) <= GROUPED:
@@ -91,6 +93,10 @@ def _closed(whole: Recording, depth: int) -> Recording:
     kept_boxes = [i for i in range(len(whole.boxes)) if outermost[i] is None]
     box_places: dict[int | None, int | None] = {box: place for place, box in enumerate(kept_boxes)}
     box_places[None] = None
+
+    def placed(node: int) -> int:
+        return places[stands_for[node]]
+
     nodes = []
     for item in places:
         inside = members[item]
@@ -101,15 +107,16 @@ def _closed(whole: Recording, depth: int) -> Recording:
         else:
             box = whole.boxes[item[1]]
             if box.operation is not None:
-                given = [s._replace(node=places[stands_for[s.node]]) for s in box.operation.sources]
                 uses = max(whole.nodes[i].uses for i in inside if whole.nodes[i].kind == "operation")
-                operation = box.operation._replace(sources=tuple(given), box=box_places[box.parent], uses=uses)
-                nodes.append(operation)
+                operation = box.operation.moved(placed)
+                change = _change([whole.nodes[i] for i in inside])
+                nodes.append(operation._replace(box=box_places[box.parent], uses=uses, **change))
                 continue
             outputs = [i for i in inside if i in used_outside or i == len(whole.nodes) - 1]
             within = [whole.nodes[i] for i in inside]
             nodes.append(_as_node(box, within, outputs, whole.nodes, sources, box_places[box.parent]))
-    boxes = [whole.boxes[i]._replace(parent=box_places[whole.boxes[i].parent]) for i in kept_boxes]
+    kept = [whole.boxes[i].moved(placed) for i in kept_boxes]
+    boxes = [box._replace(parent=box_places[box.parent]) for box in kept]
     return Recording(tuple(nodes), tuple(boxes))
 
 
@@ -189,4 +196,17 @@ def _as_node(
         n_bytes=sum(node.n_bytes for node in inside),
         flops=sum(node.flops for node in inside),
         inner_marks=tuple(sorted(marks)),
+        **_change(inside),
     )
+
+
+def _change(inside: Sequence[Node]) -> dict[str, Any]:
+    """What a closed box says of the differences in it: all was added, all was removed, or how many of its nodes."""
+    counts = Counter(node.change for node in inside if node.change)
+    if not counts:
+        return {}
+    change: Change = "changed"
+    if len(counts) == 1 and counts.total() == len(inside):
+        (change,) = counts
+    told = ", ".join(f"{counts[kind]} {kind}" for kind in ("added", "removed", "changed") if counts[kind])
+    return {"change": change, "difference": f"inside: {told}" if change == "changed" else ""}

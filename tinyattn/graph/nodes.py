@@ -3,6 +3,7 @@
 All of it is plain strings and numbers, so that a picture stays as it was taken.
 """
 
+from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["operation", "box", "parameter", "input", "constant"]
@@ -55,6 +56,7 @@ class Node(NamedTuple):
     dtype: str = ""
     value: Numbers | None = None
     gradient: Numbers | None = None
+    seed: Numbers | None = None  # what backward starts with here, at a root
     carries_gradient: bool = True  # whether a gradient flows back to it
     sources: tuple[Source, ...] = ()  # the nodes it was computed from, which stand before it
     about: str = ""  # the first sentence of the rule's docstring
@@ -66,8 +68,12 @@ class Node(NamedTuple):
     line: str = ""  # where the user's code made it
     failed: str = ""  # what the operation raised
     change: Change = ""  # beside another graph
-    was: str = ""  # what was changed, as it was there
+    difference: str = ""  # what was changed: how it was there
     inner_marks: tuple[str, ...] = ()  # of what is in a closed box
+
+    def moved(self, place: Callable[[int], int]) -> "Node":
+        """The same node, where its sources stand elsewhere."""
+        return self._replace(sources=tuple(source._replace(node=place(source.node)) for source in self.sources))
 
     @property
     def title(self) -> str:
@@ -100,9 +106,19 @@ class Box(NamedTuple):
     is_rule: bool = False
     operation: Node | None = None  # what is drawn in the place of an operation's inside, while that is closed
 
+    def moved(self, place: Callable[[int], int]) -> "Box":
+        """The same box, where what its operation was given stands elsewhere."""
+        if self.operation is None:
+            return self
+        return self._replace(operation=self.operation.moved(place))
+
 
 class Recording(NamedTuple):
     """The whole graph, before anything is folded: nodes, each after its sources, and boxes, each after its parent."""
 
     nodes: tuple[Node, ...]
     boxes: tuple[Box, ...] = ()
+
+    def moved(self, place: Callable[[int], int]) -> "Recording":
+        """The same nodes and boxes, where their sources stand elsewhere."""
+        return Recording(tuple(node.moved(place) for node in self.nodes), tuple(box.moved(place) for box in self.boxes))

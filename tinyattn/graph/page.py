@@ -12,15 +12,21 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
+from tinyattn.graph.fold import grouped
 from tinyattn.graph.nodes import Node, Numbers, Recording, Source
 from tinyattn.graph.text import costs, summary
 
 
-def to_html(whole: Recording, shown: Recording) -> str:
-    """The page. All boxes are on it; those that are open in the picture are open at first."""
+def to_html(whole: Recording, shown: Recording, depth: int | None) -> str:
+    """The page. All boxes are on it; those that are open in the picture are open at first.
+
+    Where no depth was asked for, the page closes more of them, until what is left can be read.
+    """
+    whole = grouped(whole)
     title = _title(whole)
     parts = files("tinyattn.graph") / "assets"
-    data = json.dumps(_data(whole, shown, title), separators=(",", ":"), allow_nan=False)
+    facts = _data(whole, shown) | {"title": title, "depthIsGiven": depth is not None}
+    data = json.dumps(facts, separators=(",", ":"), allow_nan=False)
     # JSON has no "<" outside strings: escaped, nothing in it ends the script that holds it.
     data = data.replace("<", r"\u003c")
     page = (parts / "page.html").read_text(encoding="utf-8")
@@ -39,10 +45,9 @@ def _title(whole: Recording) -> str:
     return f"{last.name or last.title}: computation graph"
 
 
-def _data(whole: Recording, shown: Recording, title: str) -> dict[str, Any]:
+def _data(whole: Recording, shown: Recording) -> dict[str, Any]:
     open_boxes = {_path(i, shown) for i in range(len(shown.boxes))}
     return {
-        "title": title,
         "summary": summary(whole),
         "costs": costs(whole),
         "rules": {name: {"about": _about(name), "formula": list(_formula(name))} for name in _rules(whole)},
@@ -90,6 +95,7 @@ def _node(node: Node, whole: Recording) -> dict[str, Any]:
         "box": node.box,
         "value": _numbers(node.value),
         "gradient": _numbers(node.gradient),
+        "seed": _numbers(node.seed),
         "carries": node.carries_gradient,
         "marks": list(node.marks),
         "uses": node.uses,
@@ -99,7 +105,7 @@ def _node(node: Node, whole: Recording) -> dict[str, Any]:
         "line": node.line,
         "failed": node.failed,
         "change": node.change,
-        "was": node.was,
+        "difference": node.difference,
         "sources": [_source(source, whole.nodes[source.node]) for source in node.sources],
     }
 

@@ -88,7 +88,7 @@ class Graph:
         """The graph as a page of its own, to be played forward and backward. Needs no engine, and no network."""
         from tinyattn.graph.page import to_html
 
-        return to_html(self._whole, self._shown)
+        return to_html(self._whole, self._shown, self._depth)
 
     def save(self, path: str | os.PathLike[str], *, time_limit: float = TIME_LIMIT) -> Path:
         """Write the picture to a file, in the format that its name ends with: .svg, .png, .pdf, .dot or .html.

@@ -103,7 +103,7 @@ def _remarks(node: Node) -> str:
     if node.failed:
         found.append(f"FAILED: {_line(node.failed)}")
     if node.change:
-        found.append(node.change + (f", it was {_line(node.was)}" if node.was else ""))
+        found.append(node.change + (f", {_line(node.difference)}" if node.difference else ""))
     if node.line:
         found.append(_line(node.line))
     return "".join(f"  ! {remark}" if remark in node.marks else f"  {remark}" for remark in found)

@@ -45,14 +45,16 @@ def trace(roots: Sequence[Tensor], wishes: Wishes, failure: Failure | None = Non
     Raises `GradientError` where there is no graph, or where a part of it was released.
     """
     tape = Tape(roots, wishes.inside)
-    sums, sent = tape.gradients(roots, wishes.gradient)
+    seeds, sums, sent = tape.gradients(roots, wishes.gradient)
     calls = [*calls_of(tape.order), *(call for inside in tape.opened.values() for call in inside.calls)]
     made = [x for x in tape.items if isinstance(x, Tensor) and x._rule is not None]
-    known_as = {**_names_within(calls), **{tensor: name for name, tensor in wishes.names.items()}}
+    owned = _names_within(calls)
+    known_as = {**owned, **{tensor: name for name, tensor in wishes.names.items()}}
 
     def drawn(x: Tensor) -> Node:
-        gradient = sums.get(id(tape.meant(x)))
-        return _node(x, known_as.get(x, x.name), tape, sent, gradient, wishes.with_lines, None)
+        meant = id(tape.meant(x))
+        node = _node(x, known_as.get(x, x.name), tape, sent, sums.get(meant), wishes.with_lines, None)
+        return node._replace(seed=tape.shown(seeds.get(meant)))
 
     boxes, innermost = boxes_of(calls, [tape.age(x) for x in made], drawn)
     box_of: dict[int, int | None] = dict(zip(map(id, made), innermost, strict=True))
@@ -64,10 +66,12 @@ def trace(roots: Sequence[Tensor], wishes: Wishes, failure: Failure | None = Non
             nodes.append(_constant(x))
             continue
         name, box = known_as.get(x, x.name), box_of.get(id(x))
-        nodes.append(_node(x, name, tape, sent, sums.get(id(x)), wishes.with_lines, box))
+        node = _node(x, name, tape, sent, sums.get(id(x)), wishes.with_lines, box)
+        nodes.append(node._replace(seed=tape.shown(seeds.get(id(x)))))
     if failure is not None:
         nodes.append(_failed(failure, tape, nodes))
-    return Recording(tuple(_used(nodes, boxes)), tuple(boxes))
+    held = {i for i, x in enumerate(tape.items) if not isinstance(x, Tensor) or x in owned}
+    return Recording(tuple(_used(nodes, boxes, held)), tuple(boxes))
 
 
 class Tape:
@@ -162,23 +166,26 @@ class Tape:
                 role=role,
                 carries_gradient=isinstance(y, Tensor) and y.requires_grad,
                 is_saved=any(is_of(array, y._data if isinstance(y, Tensor) else y) for array in saved),
-                gradient=self.shown(sent[id(x), i]) if (id(x), i) in sent else None,
+                gradient=self.shown(sent.get((id(x), i))),
                 jacobian=jacobians.get(i),
             )
             for i, (role, y) in enumerate(zip(_roles(x._rule, len(inputs)), inputs, strict=True))
             if y is not None and self.has(y, x, i)
         )
 
-    def gradients(self, roots: Sequence[Tensor], gradient: Any) -> tuple[dict[int, Any], dict[tuple[int, int], Any]]:
-        """The gradient in each tensor, by id; and what goes back over each edge, by id and place.
+    def gradients(
+        self, roots: Sequence[Tensor], gradient: Any
+    ) -> tuple[dict[int, Any], dict[int, Any], dict[tuple[int, int], Any]]:
+        """What it starts with, by id; the gradient in each tensor; and what goes back over each edge, by id and place.
 
         Nothing is released, no hook is called and no `.grad` written. Without a gradient to start from, there is none.
         """
-        sums: dict[int, Any] = {}
+        seeds: dict[int, Any] = {}
         sent: dict[tuple[int, int], Any] = {}
         for root in roots:
             if root.requires_grad and (gradient is not None or root.size == 1):
-                sums[id(self.meant(root))] = engine.seed(root, gradient)
+                seeds[id(self.meant(root))] = engine.seed(root, gradient)
+        sums = dict(seeds)
         with recording(False), np.errstate(all="ignore"):
             for x in reversed(self.items):
                 d_output = sums.get(id(x)) if isinstance(x, Tensor) else None
@@ -194,10 +201,12 @@ class Tape:
                         y, d_input = self.meant(y), fit(d_input, y, x)
                         sent[id(x), i] = d_input
                         sums[id(y)] = sums[id(y)] + d_input if id(y) in sums else d_input
-        return sums, sent
+        return seeds, sums, sent
 
     def shown(self, gradient: Any) -> Numbers | None:
-        """What is shown of a gradient; what goes back over a node's only edge is all that it gets."""
+        """What is shown of a gradient, if there is one; what goes back over a node's only edge is all that it gets."""
+        if gradient is None:
+            return None
         if id(gradient) not in self._shown:
             self._shown[id(gradient)] = numbers_of(gradient), gradient
         return self._shown[id(gradient)][0]
@@ -281,7 +290,7 @@ def _node(
         shape=x.shape,
         dtype=str(x.dtype),
         value=numbers_of(x._data),
-        gradient=None if gradient is None else tape.shown(gradient),
+        gradient=tape.shown(gradient),
         carries_gradient=x.requires_grad,
         sources=tape.sources(x, sent),
         n_bytes=x._data.nbytes,
@@ -339,15 +348,18 @@ def _failed(failure: Failure, tape: Tape, nodes: list[Node]) -> Node:
     )
 
 
-def _used(nodes: list[Node], boxes: Sequence[Any]) -> list[Node]:
-    """The nodes, with how often each is used; what isn't computed stands in the innermost box around all its users."""
+def _used(nodes: list[Node], boxes: Sequence[Any], held: Collection[int]) -> list[Node]:
+    """The nodes, with how often each is used. Constants and parameters of modules are `held` where they are used.
+
+    They stand in the innermost box around all their users.
+    """
     uses = Counter(source.node for node in nodes for source in node.sources)
     around: dict[int, list[int | None]] = {}
     for node in nodes:
         for source in node.sources:
             around.setdefault(source.node, []).append(node.box)
     return [
-        node._replace(uses=uses[i], box=_beside(node, around.get(i, []), boxes) if node.kind in HELD else node.box)
+        node._replace(uses=uses[i], box=_beside(node, around.get(i, []), boxes) if i in held else node.box)
         for i, node in enumerate(nodes)
     ]
 
@@ -358,9 +370,6 @@ def _beside(node: Node, users: list[int | None], boxes: Sequence[Any]) -> int | 
     while node.kind == "parameter" and box is not None and boxes[box].is_rule:
         box = boxes[box].parent
     return box
-
-
-HELD = ("parameter", "constant")  # kinds that stand beside those who use them
 
 
 def _common(places: list[int | None], boxes: Sequence[Any]) -> int | None:

@@ -23,7 +23,7 @@ nodes.forEach((node, i) => {
 });
 const operations = [...nodes.keys()].filter((i) => nodes[i].kind === "operation");
 const senders = operations.filter((i) => nodes[i].sources.some((source) => source.gradient)).reverse();
-const roots = operations.filter((i) => !users[i].length && nodes[i].gradient);
+const roots = [...nodes.keys()].filter((i) => nodes[i].seed);
 
 const madeAt = nodes.map(() => 0); // leaves are there from the start
 operations.forEach((i, n) => (madeAt[i] = n + 1));
@@ -34,7 +34,11 @@ const endTime = seedTime + (senders.length && senders.length + 1); // everything
 
 const sourceOf = ([i, k]) => nodes[i].sources[k];
 const sends = (edge) => sourceOf(edge).gradient !== null;
-const arrivals = users.map((edges) => edges.filter(sends)); // the edges over which a node's gradients arrive
+/** What a node's gradient is the sum of: what backward starts with, and what comes back over its edges. */
+const arrivals = nodes.map(({ seed }, i) => [
+  ...(seed ? [{ time: seedTime, gradient: seed }] : []),
+  ...users[i].filter(sends).map((edge) => ({ time: sentAt[edge[0]], gradient: sourceOf(edge).gradient })),
+]);
 
 // ---- words and numbers
 
@@ -71,9 +75,9 @@ function told(numbers) {
   return lines.length > 1 ? lines.map((line) => `[${line}]`).join(" ") : lines[0];
 }
 
-/** The sum of what went over some edges, in rows; null where not all their numbers are known. */
-function sumOf(edges) {
-  const all = edges.map((edge) => sourceOf(edge).gradient.rows);
+/** The sum of what has arrived, in rows; null where not all its numbers are known. */
+function sumOf(arrived) {
+  const all = arrived.map(({ gradient }) => gradient.rows);
   if (!all.length || all.includes(null)) return null;
   const total = all[0].map((row, r) => row.map((_, c) => sum(all.map((rows) => parsed(rows[r][c])))));
   return total.flat().some(Number.isNaN) ? null : total.map((row) => row.map((x) => short(x)));
@@ -193,7 +197,7 @@ const records = boxes.map((box, b) => {
   const n_operations = all.filter((node) => node.kind === "operation").length;
   const last = nodes[output ?? inside.at(-1)];
   const common = { output, n_operations, uses: last?.uses };
-  if (box.operation) return { ...box.operation, ...common };
+  if (box.operation) return { ...box.operation, ...common, ...changeOf(all) };
   return {
     ...last,
     ...common,
@@ -206,10 +210,19 @@ const records = boxes.map((box, b) => {
     bytes: sum(all.map((node) => node.bytes)),
     flops: sum(all.map((node) => node.flops)),
     failed: all.map((node) => node.failed).find(Boolean) ?? "",
-    change: all.some((node) => node.change) ? "changed" : "",
+    ...changeOf(all),
     sources: [],
   };
 });
+
+/** What a closed box says of the differences in it: all was added, all was removed, or how many of its nodes. */
+function changeOf(inside) {
+  const kinds = ["added", "removed", "changed"].filter((kind) => inside.some((node) => node.change === kind));
+  if (!kinds.length) return { change: "", difference: "" };
+  if (kinds.length === 1 && inside.every((node) => node.change)) return { change: kinds[0], difference: "" };
+  const told = kinds.map((kind) => `${inside.filter((node) => node.change === kind).length} ${kind}`);
+  return { change: "changed", difference: `inside: ${told.join(", ")}` };
+}
 
 /** The edges into an item. What a closed box takes several times from the same item is one edge. */
 function edgesInto(item, itemOf) {
@@ -586,15 +599,15 @@ const breakable = (text) => text.split(/(?<=[._])/).flatMap((part) => [part, mak
 /** What changes on a node while it plays. Gradients leave room for the widest of the running sums. */
 function partsOf({ record, node }) {
   const figure = (word, x) => x && make(`div.figure.${word}`, make("span.word", word), smallNumbers(x));
-  const edges = node === null ? [] : arrivals[node];
-  const sums = edges.slice(-9).map((_, n, first) => sumOf(first.slice(n)) ?? []);
+  const parts = node === null ? [] : arrivals[node];
+  const sums = parts.slice(-9).map((_, n, first) => sumOf(first.slice(n)) ?? []);
   const gradient = figure("gradient", record.gradient);
   gradient?.style.setProperty("--widest", `${greatest(sums.flat(2).map((text) => text.length)) + 1}ch`);
   const isInTitle = record.value?.rows?.[0][0] === record.title; // the number of a constant
   return {
     value: !isInTitle && figure("value", record.value),
     gradient,
-    arrived: gradient && edges.length > 1 ? make("div.arrived", arrivedText(1, edges.length)) : null,
+    arrived: gradient && parts.length > 1 ? make("div.arrived", arrivedText(1, parts.length)) : null,
   };
 }
 
@@ -604,10 +617,13 @@ function rolesOf({ record, into }) {
   return isTold ? into.map((edge) => make("span.role", edge.source.role)) : [];
 }
 
+/** A value of zeros may be meant, as a bias at the start. */
+const isAlarm = (mark) => !["all zero", "inside: all zero"].includes(mark);
+
 function marksOf({ marks, failed, change }) {
   const signs = { added: "+", removed: "−", changed: "≠" };
   return [
-    ...marks.map((mark) => make("div.mark", `⚠ ${mark}`)),
+    ...marks.map((mark) => (isAlarm(mark) ? make("div.mark", `⚠ ${mark}`) : make("div.word", mark))),
     failed && make("div.mark", `✗ failed: ${failed}`),
     change && make("div.change", `${signs[change]} ${change}`),
   ];
@@ -657,7 +673,7 @@ const isSending = (edge, after) =>
 /** How far the gradient of an item has come: what has arrived, of how many, and the running sum. */
 function gradientNow({ node, record }) {
   const all = node === null ? [] : arrivals[node];
-  const here = all.filter(([user]) => sentAt[user] <= state.time);
+  const here = all.filter(({ time }) => time <= state.time);
   const isWhole = all.length ? here.length === all.length : state.time >= seedTime;
   const rows = isWhole ? null : sumOf(here);
   return { here: here.length, of: all.length, isWhole, numbers: isWhole ? record.gradient : rows && { rows } };
@@ -670,7 +686,7 @@ function captionOf({ phase, item, number = 0, of, sent }, before) {
   const [forward, backward] = [`forward ${number} of ${of}:`, `backward ${number} of ${of}:`];
   const given = phase === "forward" && titlesOf(item.into.map((edge) => edge.from));
   const made = name ? `${name} ${shape}` : shape;
-  const start = (i) => `${nodes[i].title}, whose gradient is ${told(nodes[i].gradient)}`;
+  const start = (i) => `${nodes[i].title}, whose gradient is ${told(nodes[i].seed)}`;
   const why = nodes.some((node) => node.failed) ? "an operation failed" : "the root isn't a single number";
   const captions = {
     start: () => `${forward} nothing is computed yet; parameters, inputs and constants are given`,
@@ -731,7 +747,10 @@ function showItem(item, stop) {
     if (numbers) parts.gradient.replaceChildren(parts.gradient.firstChild, ...smallNumbers(numbers));
   }
   const kind = box === null ? record.kind : `closed box of ${count(record.n_operations, "operation")}`;
-  const words = [record.title, kind, record.shape, pending && "not computed yet", ...record.marks, record.failed];
+  const value = record.value && `value ${told(record.value)}`;
+  const gradient = numbers && `gradient ${told(numbers)}`;
+  const figures = pending ? ["not computed yet"] : [value, gradient];
+  const words = [record.title, kind, record.shape, ...figures, ...record.marks, record.failed];
   area.ariaLabel = words.filter(Boolean).join(", ");
   area.ariaPressed = key === state.selected;
 }
@@ -816,6 +835,8 @@ function openAround(key) {
 
 const view = { x: 0, y: 0, scale: 1 };
 const FAR = 0.45; // below that, titles alone are readable
+const NEAR = 0.75; // from there on, numbers are easy to read
+const FEW = 8; // items that a first view has at least
 
 function showView() {
   page.stage.style.transform = `translate(${view.x}px, ${view.y}px) scale(${view.scale})`;
@@ -845,6 +866,26 @@ function fit(width = page.graph.clientWidth, height = page.graph.clientHeight, m
   view.x = (width - drawn.width * view.scale) / 2;
   view.y = (height - drawn.height * view.scale) / 2;
   showView();
+}
+
+/** The first view: unless a depth was asked for, boxes are closed from the inside until titles can be read. */
+function startView() {
+  fit();
+  while (view.scale < FAR && !graph.depthIsGiven && state.open.size > 0) {
+    const open = [...state.open];
+    const deepest = greatest(open.map((b) => around(b).length));
+    const fewer = open.filter((b) => around(b).length < deepest);
+    if (drawnWith(new Set(fewer)).items.length < FEW) break;
+    setOpen(fewer);
+  }
+  openAtFirst = [...state.open];
+  if (view.scale >= NEAR) return;
+  zoomBy(NEAR / view.scale);
+  const { width } = drawn;
+  const { x, width: firstWidth } = drawn.items.reduce((first, item) => (item.y < first.y ? item : first));
+  const room = page.graph.clientWidth / view.scale;
+  const middle = width <= room ? width / 2 : x + firstWidth / 2;
+  moveBy((room / 2 - middle) * view.scale - view.x, 24 - view.y); // forward starts above
 }
 
 /** Moves what is out of view to the middle; `near` comes closer where nothing could be read. */
@@ -936,7 +977,7 @@ function aboutItem(item) {
   return [
     make("p.kind", kind, box !== null && button("", `${isFrame ? "Close" : "Open"} this box`, () => toggleBox(box))),
     marksOf(record),
-    record.was && make("p", `It was: ${record.was}`),
+    record.difference && make("p", `${record.change}: ${record.difference}`),
     facts({
       Name: record.name !== record.title && record.name,
       Shape: !record.failed && record.shape,
@@ -1135,7 +1176,7 @@ function arrow(key) {
 
 // ---- what the address keeps
 
-const openAtFirst = [...boxes.keys()].filter((b) => boxes[b].open);
+let openAtFirst = [...boxes.keys()].filter((b) => boxes[b].open);
 let keeping;
 
 /** Writes selection, time and open boxes into the address, a moment later: browsers allow that only so often. */
@@ -1160,7 +1201,8 @@ function readState() {
   state.time = time >= 0 && time <= endTime ? time : endTime;
   state.selected = null;
   redraw();
-  fit();
+  if (kept.has("open")) fit();
+  else startView();
   if (/^[nb]\d+$/.test(key) && { n: nodes, b: boxes }[key[0]][key.slice(1)]) select(key);
 }
 
