@@ -14,7 +14,7 @@ import numpy as np
 
 from tinyattn.engine import record
 from tinyattn.functions import concatenate, reshape
-from tinyattn.nodes import NO_OPTIONS, GradientError, Node, is_recording, next_age, recording
+from tinyattn.nodes import NO_OPTIONS, GradientError, Node, give_of, is_recording, next_age, recording
 from tinyattn.tensor import Tensor
 
 State = dict[str, Any]
@@ -72,6 +72,7 @@ def checkpoint(f: Callable[..., Any], *, rngs: Iterable[Any] = ()) -> Callable[.
             )
         if output._requires_grad and output._age > started:
             output = _forgetful(run, output._data, _outside(output, started), generators, states)
+            give_of(output, f, started)
         return output if shapes is None else _parted(output, shapes)
 
     return checkpointed

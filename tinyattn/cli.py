@@ -19,7 +19,6 @@ import numpy as np
 
 from tinyattn.gallery import FAULTS, SAMPLES, Fault
 from tinyattn.gradcheck import RuleCheck, check_rule, sweep_rule
-from tinyattn.rules.registry import RULES
 
 
 class UsageError(Exception):
@@ -45,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is None:
             _complain("tinyattn: can't write the output: standard output is closed")
             return 2
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")  # a terminal that has no "…" is no reason to say nothing
         try:
             return _run(arguments)
         finally:
@@ -325,12 +326,10 @@ def _graph(options: argparse.Namespace) -> None:
         if name in shapes:
             raise UsageError(f"graph: {name} has two shapes")
         shapes[name] = shape
-    for name in options.inside:
-        if name not in RULES:
-            raise UsageError(f"graph: there is no rule {name!r} to look inside")
     rng = np.random.default_rng(options.seed)
     try:
-        result = compute(options.formula, shapes, rng)
+        with np.errstate(all="ignore"):  # the picture marks what isn't finite
+            result = compute(options.formula, shapes, rng)
         gradient = None if result.size == 1 else rng.normal(size=result.shape)
         picture = graph(result, gradient=gradient, depth=options.depth, inside=(*INSIDE, *options.inside))
         if options.output is None:
@@ -340,6 +339,8 @@ def _graph(options: argparse.Namespace) -> None:
     except (ValueError, TypeError, IndexError, RuntimeError) as error:
         first, *_ = [*str(error).removeprefix("graph: ").splitlines(), type(error).__name__]
         raise UsageError(f"graph: {first}") from error
+    except MemoryError as error:
+        raise UsageError(f"graph: too large for this machine: {str(error) or 'no memory is left'}") from error
     except OSError as error:
         told = error.strerror or str(error).removeprefix("graph: ")
         raise UsageError(f"graph: can't write {options.output!r}: {told}") from error

@@ -29,6 +29,7 @@ from tinyattn.nodes import (
     CompileError,
     Node,
     Rule,
+    give_of,
     is_array,
     leaf,
     look,
@@ -108,6 +109,7 @@ class Compiled:
             self._programs[key] = self._latest = program
             if len(self._programs) > KEPT:
                 self._programs.pop(next(iter(list(self._programs))), None)  # another thread may be adding
+        start = next_age()
         try:
             output = program.replay(given)
         except Exception as error:
@@ -119,6 +121,7 @@ class Compiled:
                 "compile: the replay differs from the function. Does it draw at random, or compute something of its"
                 " arguments by NumPy alone? Then do that outside, and pass what came out"
             )
+        give_of(output, self._f, start)
         return output
 
     def __get__(self, instance: Any, owner: Any = None) -> Compiled:

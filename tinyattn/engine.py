@@ -337,7 +337,7 @@ def _tell(
 
 def _leave(error: Any, rule: Rule, inputs: tuple[Any, ...] | None, options: Options) -> None:
     if inputs is not None and not hasattr(error, "failure"):
-        error.failure = Failure(rule, inputs, options, str(error))
+        error.failure = Failure(rule, inputs, options, str(error), next_age())
 
 
 def _say(error: Exception, rule: Rule, arrays: Sequence[Any], options: Options) -> None:

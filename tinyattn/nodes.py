@@ -57,6 +57,8 @@ class Failure(NamedTuple):
     inputs: tuple[Any, ...]
     options: Options
     message: str
+    age: int
+    callers: "tuple[tuple[Any, int], ...]" = ()  # the modules that were running, innermost first, and their starts
 
 
 class Scope(NamedTuple):
@@ -64,6 +66,7 @@ class Scope(NamedTuple):
 
     caller: Any  # the module
     start: int  # an age
+    end: int  # the age of the node then; it's another once the node is assigned to
     inner: "Scope | None"  # another call that gave the same node
 
 
@@ -136,10 +139,25 @@ def leaf(kind: type[N], data: Array, requires_grad: bool = False, name: str | No
 
 
 def give(output: Any, caller: Any, start: int) -> None:
-    """Let what a call gave know who was called; several outputs in a tuple, too."""
-    for x in output if isinstance(output, tuple) else (output,):
+    """Let what a call gave know who was called; several outputs in a tuple, a list or a dict, too."""
+    outputs = output if isinstance(output, tuple | list) else output.values() if type(output) is dict else (output,)
+    for x in outputs:
         if isinstance(x, Node) and x._rule is not None and x._age > start:
-            x._scope = Scope(caller, start, getattr(x, "_scope", None))
+            x._scope = Scope(caller, start, x._age, getattr(x, "_scope", None))
+
+
+def give_of(output: Any, f: Any, start: int) -> None:
+    """The same for a function, if it's a module, or a method of one: that wasn't called itself."""
+    caller = getattr(f, "__self__", f)
+    if hasattr(caller, "named_parameters"):
+        give(output, caller, start)
+
+
+def blame(error: Any, caller: Any, start: int) -> None:
+    """Let an error know in whose call it was raised, if an operation raised it."""
+    failure = getattr(error, "failure", None)
+    if isinstance(failure, Failure):
+        error.failure = failure._replace(callers=(*failure.callers, (caller, start)))
 
 
 def severed(kind: type[N], data: Array, reason: str, rule: str, parents: "tuple[Node | None, ...]") -> N:

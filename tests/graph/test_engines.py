@@ -1,6 +1,9 @@
+import os
+import time
+
 import pytest
 
-from tinyattn.graph.engines import render
+from tinyattn.graph.engines import TooSlow, render
 
 DOT = "digraph { a -> b }"
 
@@ -41,8 +44,26 @@ def test_pygraphviz_draws_where_no_dot_is_installed(pygraphviz, format, start):
 
 
 def test_dot_draws_where_it_is_installed(fake_dot):
-    fake_dot('#!/bin/sh\necho "drawn with $1:"\nwhile read line; do echo "$line"; done\n')
-    assert render(DOT + "\n", "svg", 60.0) == f"drawn with -Tsvg:\n{DOT}\n".encode()
+    fake_dot('#!/bin/sh\necho "<svg> drawn with $1:"\nwhile read line; do echo "$line"; done\necho "</svg>"\n')
+    assert render(DOT + "\n", "svg", 60.0) == f"<svg> drawn with -Tsvg:\n{DOT}\n</svg>\n".encode()
+
+
+@pytest.mark.parametrize("format", ["svg", "png", "pdf"])
+@pytest.mark.parametrize("what", ["hello", "<svg><g>", "%PDF-1.4", "\\211PNG\\r\\n\\032\\n", "\\377\\200\\001"])
+def test_garbage_and_half_files_are_no_pictures(fake_dot, tmp_path, format, what):
+    fake_dot(f"#!/bin/sh\nwhile read line; do :; done\nprintf '%b' '{what}'\n")
+    with pytest.raises(RuntimeError, match=f"isn't a whole {format} file"):
+        render(DOT + "\n", format, 60.0)
+
+
+def test_what_a_slow_program_has_started_is_ended_too(fake_dot, tmp_path, monkeypatch):
+    mark = tmp_path / "still here"
+    path = os.environ["PATH"]
+    fake_dot(f"#!/bin/sh\nPATH={path}\n(sleep 1; touch '{mark}') &\nsleep 5\n")
+    with pytest.raises(TooSlow, match=r"longer than 0\.2 s"):
+        render(DOT, "svg", 0.2)
+    time.sleep(1.5)
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize(

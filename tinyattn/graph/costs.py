@@ -7,12 +7,13 @@ or root is one. What only moves numbers costs none.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinyattn.checkpoint import closed_over
+from tinyattn.nodes import NO_OPTIONS
 
 Shape = tuple[int, ...]
 
@@ -25,8 +26,13 @@ PER_NUMBER = {
 """Of each number that goes in, where it isn't one."""
 
 
-def flops(rule: Callable[..., Any], given: Sequence[Shape | None], output: Shape) -> int:
-    """The floating point operations of a rule's forward pass, for the shapes of what goes in and comes out."""
+def flops(
+    rule: Callable[..., Any], given: Sequence[Shape | None], output: Shape, options: Mapping[str, Any] = NO_OPTIONS
+) -> int:
+    """The floating point operations of a rule's forward pass, for the shapes of what goes in and comes out.
+
+    What a checkpoint or a compiled program computes inside isn't counted here.
+    """
     name, x = rule.__name__, given[0] if given and given[0] is not None else ()
     n = math.prod(output)
     if name in ("matmul", "dot") and x and len(given) > 1 and given[1]:
@@ -36,14 +42,36 @@ def flops(rule: Callable[..., Any], given: Sequence[Shape | None], output: Shape
     if name in ("attention", "attention_weights"):
         return _attention(given, output)
     if name == "multi_head_attention":
-        return _multi_head(given, output)
-    if name in ("einsum", "tensordot", "outer"):
-        return 2 * n * max(1, math.isqrt(math.prod(math.prod(s or ()) for s in given) // max(n, 1)))
+        return _multi_head(given, output, int(options["n_heads"]))
+    if name == "einsum":
+        return _einsum(str(options["subscripts"]), [shape or () for shape in given])
+    if name == "tensordot":  # the sizes that are summed over are in both
+        return 2 * n * math.isqrt(math.prod(math.prod(s or ()) for s in given) // max(n, 1))
+    if name in ("checkpoint", "program"):
+        return 0
+    if name == "outer":
+        return n
     family = (rule.__module__ or "").rpartition(".")[2]
     if family in MOVING:
         return 0
     largest = max([n, *(math.prod(shape) for shape in given if shape is not None)])
     return PER_NUMBER.get(name, 1) * largest
+
+
+def _einsum(subscripts: str, shapes: Sequence[Shape]) -> int:
+    """For each choice of the indices one product less than there are operands, and a sum where any is summed over."""
+    sizes: dict[str, int] = {}
+    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
+    for letters, shape in zip(inputs.split(","), shapes, strict=True):
+        before, dots, after = letters.partition("...")
+        lead = len(shape) - len(after) if dots else len(before)
+        for letter, size in [*zip(before, shape, strict=False), *zip(after, shape[lead:], strict=True)]:
+            sizes[letter] = max(size, sizes.get(letter, 1))
+        for place, size in enumerate(reversed(shape[len(before) : lead])):  # the axes behind the dots, from the last on
+            sizes[f"...{place}"] = max(size, sizes.get(f"...{place}", 1))
+    kept = output if arrow else "".join(letter for letter in sizes if inputs.count(letter) == 1)
+    sums = any(letter not in kept for letter in sizes if len(letter) == 1)
+    return math.prod(sizes.values()) * (len(shapes) - 1 + sums)
 
 
 def _attention(given: Sequence[Shape | None], output: Shape) -> int:
@@ -55,26 +83,23 @@ def _attention(given: Sequence[Shape | None], output: Shape) -> int:
     return heads * (2 * query[-1] + 2 * d_v + PER_NUMBER["softmax"])
 
 
-def _multi_head(given: Sequence[Shape | None], output: Shape) -> int:
-    query, w_query, w_key, w_value, w_output, *_biases, key, value, _bias, _sinks = given
+def _multi_head(given: Sequence[Shape | None], output: Shape, n_heads: int) -> int:
+    query, w_query, w_key, w_value, w_output, *biases, key, value, _bias, _sinks = given
     key = key or query
     value = value or key
     total = 0
-    for x, weight in (
-        (query, w_query),
-        (key, w_key),
-        (value, w_value),
-        ((*output[:-1], (w_output or (1,))[0]), w_output),
-    ):
+    mix = (*output[:-1], (w_output or (1,))[0])
+    projections = ((query, w_query), (key, w_key), (value, w_value), (mix, w_output))
+    for (x, weight), bias in zip(projections, biases, strict=True):
         assert x is not None
         assert weight is not None
-        total += 2 * math.prod(x) * weight[-1]
+        total += 2 * math.prod(x) * weight[-1] + (0 if bias is None else math.prod(x[:-1]) * weight[-1])
     assert query is not None
     assert key is not None
     assert w_query is not None
     assert w_output is not None
     pairs = math.prod(query[:-1]) * key[-2]
-    return total + pairs * 2 * (w_query[1] + w_output[0])
+    return total + pairs * (2 * (w_query[1] + w_output[0]) + n_heads * PER_NUMBER["softmax"])
 
 
 def kept(backward: Any) -> Iterator[Any]:
@@ -104,4 +129,6 @@ def is_of(array: Any, x: Any) -> bool:
         return True
     if not isinstance(array, np.ndarray) or not isinstance(x, np.ndarray) or not array.size:
         return False
-    return np.may_share_memory(array, x)
+    if not np.may_share_memory(array, x):  # by their bounds, which overlap for slices side by side
+        return False
+    return array.strides != x.strides or np.shares_memory(array, x)  # of the same strides it's quickly told

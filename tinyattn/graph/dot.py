@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import math
 import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -84,7 +85,7 @@ def _fill(dot: Any, box: int | None, shown: Recording, contents: Contents) -> No
 
 
 def _cluster(box: Box) -> dict[str, str]:
-    title = f"<B>{_text(box.name or box.type)}</B>"
+    title = f"<B>{_text(box.name or (f'inside {box.type}' if box.is_rule else box.type))}</B>"
     if box.name:
         title += _font(f"&#160; {_text(box.type)}", color=_GREY)
     style = "rounded,dashed" if box.is_rule else "rounded"
@@ -125,9 +126,11 @@ def _label(node: Node) -> str:
         rows.append(f'<TD COLSPAN="2">{_font(below, size=10)}</TD>')
     for line in _facts(node):
         rows.append(f'<TD COLSPAN="2">{_font(_text(line, 80), size=9, color=_GREY)}</TD>')
-    for mark in [*node.marks, *([node.failed] if node.failed else [])]:
-        color = _ALARM if mark in node.alarms or mark == node.failed else _GREY
+    for mark in node.marks:
+        color = _ALARM if mark in node.alarms else _GREY
         rows.append(f'<TD COLSPAN="2">{_font(f"<B>{_text(mark, 80)}</B>", size=10, color=color)}</TD>')
+    for line in textwrap.wrap(f"failed: {node.failed}", 50) if node.failed else []:
+        rows.append(f'<TD COLSPAN="2">{_font(f"<B>{_text(line, 80)}</B>", size=10, color=_ALARM)}</TD>')
     if node.change:
         told = node.change + (f": {node.difference}" if node.difference else "")
         rows.append(f'<TD COLSPAN="2">{_font(f"<B>{_text(told, 80)}</B>", size=10)}</TD>')

@@ -4,7 +4,10 @@ Its wheel carries Graphviz itself, but not what Graphviz draws with: GLib and th
 have and the smallest containers don't.
 """
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -37,7 +40,7 @@ def render(dot: str, format: str, time_limit: float) -> bytes:
     if program is not None:
         command = [program, f"-T{format}"]
     try:
-        done = subprocess.run(command, input=dot.encode(), capture_output=True, timeout=time_limit)
+        done = _run(command, dot.encode(), time_limit)
     except subprocess.TimeoutExpired:
         raise TooSlow(
             f"graph: {engine} took longer than {time_limit:g} s to lay out {format}, and was ended. Close boxes, with"
@@ -57,4 +60,34 @@ def render(dot: str, format: str, time_limit: float) -> bytes:
             f"graph: {engine} failed to draw {format} (exit status {done.returncode}); it said: {said}. "
             "Is Graphviz installed whole? Without `dot` on the PATH, pygraphviz draws instead."
         )
+    begin, end = _WHOLE[format]
+    if not (begin in done.stdout[:2000] and done.stdout.rstrip().endswith(end)):
+        raise RuntimeError(
+            f"graph: what {engine} gave isn't a whole {format} file (it begins {done.stdout[:20]!r}). Is it Graphviz's "
+            "own? Without `dot` on the PATH, pygraphviz draws instead."
+        )
     return done.stdout
+
+
+_WHOLE = {"svg": (b"<svg", b"</svg>"), "png": (b"\x89PNG\r\n", b"IEND\xaeB`\x82"), "pdf": (b"%PDF", b"%%EOF")}
+"""What files of a format begin and end with."""
+
+
+def _run(command: list[str], given: bytes, time_limit: float) -> "subprocess.CompletedProcess[bytes]":
+    """Run a program; when its time is over it's ended, and with it whatever it has started."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+    try:
+        stdout, stderr = process.communicate(given, time_limit)
+    except BaseException:
+        _end(process)
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.communicate()

@@ -141,7 +141,7 @@ def _key(node: ast.expr) -> Any:
 def _unknown(name: str) -> ExpressionError:
     if name in RULES:
         return ExpressionError(f"{name} is a rule, and is called, as in {name}(x)")
-    return ExpressionError(f"{name} has no shape; add --shape {name}=3,4 say")
+    return ExpressionError(f"{name} has no shape; add --shape {name}=N,N with its sizes")
 
 
 def _unknown_rule(name: str) -> ExpressionError:

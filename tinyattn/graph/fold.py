@@ -47,10 +47,12 @@ def _levels(boxes: Sequence[Box]) -> list[int]:
     return found
 
 
-def grouped(whole: Recording) -> Recording:
+def grouped(whole: Recording, most: int = GROUPED) -> Recording:
     """Runs of operations that are in no box, in boxes of about √n, if they are many."""
-    loose = [i for i, node in enumerate(whole.nodes) if node.box is None and node.kind == "operation"]
-    if len(loose) <= GROUPED:
+    loose = [
+        i for i, node in enumerate(whole.nodes) if node.box is None and node.kind == "operation" and not node.failed
+    ]
+    if len(loose) <= most:
         return whole
     size = math.isqrt(len(loose))
     boxes, box_of = list(whole.boxes), dict[int, int]()
@@ -107,14 +109,15 @@ def _closed(whole: Recording, depth: int) -> Recording:
         else:
             box = whole.boxes[item[1]]
             if box.operation is not None:
-                uses = max(whole.nodes[i].uses for i in inside if whole.nodes[i].kind == "operation")
                 operation = box.operation.moved(placed)
                 change = _change([whole.nodes[i] for i in inside])
-                nodes.append(operation._replace(box=box_places[box.parent], uses=uses, **change))
+                nodes.append(operation._replace(box=box_places[box.parent], **change))
                 continue
-            outputs = [i for i in inside if i in used_outside or i == len(whole.nodes) - 1]
+            outputs = [i for i in inside if i in used_outside or whole.nodes[i].is_root]
             within = [whole.nodes[i] for i in inside]
             nodes.append(_as_node(box, within, outputs, whole.nodes, sources, box_places[box.parent]))
+    uses = Counter(source.node for node in nodes for source in node.sources)
+    nodes = [node._replace(uses=uses[i]) for i, node in enumerate(nodes)]
     kept = [whole.boxes[i].moved(placed) for i in kept_boxes]
     boxes = [box._replace(parent=box_places[box.parent]) for box in kept]
     return Recording(tuple(nodes), tuple(boxes))
@@ -193,9 +196,11 @@ def _as_node(
         about=about,
         box=parent,
         uses=last.uses,
-        n_bytes=sum(node.n_bytes for node in inside),
+        n_bytes=sum(node.n_bytes for node in inside if node.kind == "operation"),
         flops=sum(node.flops for node in inside),
         inner_marks=tuple(sorted(marks)),
+        failed=next((f"{node.rule}: {node.failed}" for node in inside if node.failed), ""),
+        is_root=any(node.is_root for node in inside),
         **_change(inside),
     )
 

@@ -11,10 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tinyattn.graph.scopes import Call
 from tinyattn.nodes import ON, TRACED, leaf, mode, next_age, trace
+from tinyattn.rules.attention import _softmax
+from tinyattn.rules.reductions import total
 from tinyattn.rules.registry import RULES
 from tinyattn.tensor import Tensor
+
+_STEPS = {_softmax.__code__: "softmax", total.__code__: "sum"}
+"""Parts of rules that have a name of their own: a softmax over allowed keys, a sum that's a product with ones."""
 
 
 class Inside(NamedTuple):
@@ -34,7 +41,7 @@ def look_inside(x: Tensor) -> Inside | None:
     start = next_age()
     marks: list[tuple[str, int, int]] = []
     try:
-        with _all_recorded(), _watched(marks):
+        with _all_recorded(), _watched(marks), np.errstate(all="ignore"):
             output = x._rule(*(stand_ins[y] if isinstance(y, Tensor) else y for y in x._inputs), **x._options)[0]
     except Exception:  # somebody's own rule needn't take Tensors
         return None
@@ -77,7 +84,7 @@ def _all_recorded() -> Iterator[None]:
 @contextmanager
 def _watched(marks: list[tuple[str, int, int]]) -> Iterator[None]:
     """Note the rules that are called inside: their names, and the ages at which they began and ended."""
-    names = {rule.__code__: name for name, rule in RULES.items() if hasattr(rule, "__code__")}
+    names = {rule.__code__: name for name, rule in RULES.items() if hasattr(rule, "__code__")} | _STEPS
     begun: list[tuple[str, int]] = []
 
     def watch(frame: Any, event: str, argument: Any) -> None:

@@ -15,6 +15,9 @@ Cells: TypeAlias = tuple[tuple[float, ...], ...]
 """A larger array in small: means of its blocks."""
 
 
+_MEANT = ("all zero", "from a constant")
+
+
 class Numbers(NamedTuple):
     """What is shown of an array."""
 
@@ -56,7 +59,9 @@ class Node(NamedTuple):
     dtype: str = ""
     value: Numbers | None = None
     gradient: Numbers | None = None
-    seed: Numbers | None = None  # what backward starts with here, at a root
+    is_root: bool = False  # one of those whose graph it is
+    seed: Numbers | None = None  # what backward starts with, at a root
+    sums: tuple[Numbers | None, ...] = ()  # of the gradients that arrive, as they arrive; where there are several
     carries_gradient: bool = True  # whether a gradient flows back to it
     sources: tuple[Source, ...] = ()  # the nodes it was computed from, which stand before it
     about: str = ""  # the first sentence of the rule's docstring
@@ -70,6 +75,8 @@ class Node(NamedTuple):
     change: Change = ""  # beside another graph
     difference: str = ""  # what was changed: how it was there
     inner_marks: tuple[str, ...] = ()  # of what is in a closed box
+    begins: Literal["", "NaN", "Inf"] = ""  # what isn't finite here, and is in all that it's computed from
+    infinity_is_meant: bool = False  # a mask's
 
     def moved(self, place: Callable[[int], int]) -> "Node":
         """The same node, where its sources stand elsewhere."""
@@ -89,12 +96,16 @@ class Node(NamedTuple):
         """What is odd about the value and the gradient."""
         of_gradient = () if self.gradient is None else self.gradient.marks
         own = () if self.value is None or self.kind == "constant" else self.value.marks
+        if self.begins:
+            own = (f"{self.begins} begins here", *own)
+        elif self.infinity_is_meant:
+            own = tuple(f"{mark}, from a constant" if mark.endswith(" Inf") else mark for mark in own)
         return (*own, *(f"gradient {mark}" for mark in of_gradient), *(f"inside: {mark}" for mark in self.inner_marks))
 
     @property
     def alarms(self) -> tuple[str, ...]:
-        """Those that are hardly meant: a value of zeros may be, as a bias at the start."""
-        return tuple(mark for mark in self.marks if mark not in ("all zero", "inside: all zero"))
+        """Those that are hardly meant. Zeros may be, as a bias at the start, and so may the infinities of a mask."""
+        return tuple(mark for mark in self.marks if not mark.endswith(_MEANT) or "gradient" in mark)
 
 
 class Box(NamedTuple):

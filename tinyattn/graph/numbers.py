@@ -27,13 +27,13 @@ def numbers_of(x: Any) -> Numbers | None:
         numbers = plain.ravel().tolist()
         finite = [x for x in numbers if math.isfinite(x)]
         n_finite, n_nan = len(finite), sum(x != x for x in numbers)
-        told = (min(finite), sum(finite) / n_finite, max(finite)) if finite else (math.nan,) * 3
+        told = (min(finite), sum(x / n_finite for x in finite), max(finite)) if finite else (math.nan,) * 3
     else:
         is_finite = np.isfinite(plain) if plain.dtype.kind == "f" else np.True_
         kept = plain if is_finite.all() else plain[is_finite]
         n_finite = kept.size
         n_nan = 0 if kept is plain else int(np.isnan(plain).sum())
-        told = (float(kept.min()), float(kept.mean()), float(kept.max())) if kept.size else (math.nan,) * 3
+        told = (float(kept.min()), _mean(kept), float(kept.max())) if kept.size else (math.nan,) * 3
     least, mean, most = map(float, told)
     n_infinite = plain.size - n_finite - n_nan
     return Numbers(
@@ -46,6 +46,13 @@ def numbers_of(x: Any) -> Numbers | None:
         n_infinite=n_infinite,
         all_zero=not (n_nan or n_infinite or least or most) and plain.dtype.kind == "f",
     )
+
+
+def _mean(x: Vector) -> float:
+    """The mean, also where the sum would be infinite."""
+    with np.errstate(over="ignore"):
+        mean = float(x.mean(dtype=float))
+    return mean if math.isfinite(mean) else float((x / x.size).sum())
 
 
 def _rows(array: Vector) -> Rows | None:
@@ -63,9 +70,9 @@ def _cells(array: Vector) -> Cells:
     rows = array.reshape(-1, array.shape[-1]) if array.ndim > 1 else array.reshape(1, -1)
     sums = rows.astype(float)
     sums[~np.isfinite(sums)] = np.nan
-    for axis in (0, 1):
-        n = sums.shape[axis]
+    for _ in range(2):  # rows, then columns
+        n = len(sums)
         starts = np.unique(np.arange(SIDE) * n // SIDE) if n > SIDE else np.arange(n)
         counts = np.diff([*starts, n])
-        sums = np.add.reduceat(sums, starts, axis=axis) / (counts[:, None] if axis == 0 else counts)
+        sums = np.add.reduceat(sums / np.repeat(counts, counts)[:, None], starts, axis=0).T
     return tuple(tuple(row) for row in sums.tolist())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections import Counter
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -31,7 +32,7 @@ def to_html(whole: Recording, shown: Recording, depth: int | None) -> str:
     data = data.replace("<", r"\u003c")
     page = (parts / "page.html").read_text(encoding="utf-8")
     for name, text in (
-        ("title", html.escape(title)),
+        ("title", html.escape(title.encode(errors="replace").decode())),
         ("style", (parts / "page.css").read_text(encoding="utf-8")),
         ("script", (parts / "page.js").read_text(encoding="utf-8")),
         ("data", data),
@@ -46,7 +47,7 @@ def _title(whole: Recording) -> str:
 
 
 def _data(whole: Recording, shown: Recording) -> dict[str, Any]:
-    open_boxes = {_path(i, shown) for i in range(len(shown.boxes))}
+    open_boxes, paths = set(_paths(shown)), _paths(whole)
     return {
         "summary": summary(whole),
         "costs": costs(whole),
@@ -57,7 +58,7 @@ def _data(whole: Recording, shown: Recording) -> dict[str, Any]:
                 "type": box.type,
                 "parent": box.parent,
                 "isRule": box.is_rule,
-                "open": _path(i, whole) in open_boxes,
+                "open": paths[i] in open_boxes,
                 "operation": None if box.operation is None else _node(box.operation, whole),
             }
             for i, box in enumerate(whole.boxes)
@@ -73,14 +74,15 @@ def _rules(whole: Recording) -> list[str]:
     return list(found)
 
 
-def _path(box: int | None, of: Recording) -> tuple[Any, ...]:
-    found = []
-    while box is not None:
-        inner = of.boxes[box]
-        siblings = [i for i, other in enumerate(of.boxes) if other[:3] == inner[:3]]
-        found.append((inner.name, inner.type, siblings.index(box)))
-        box = inner.parent
-    return tuple(reversed(found))
+def _paths(of: Recording) -> list[Any]:
+    """What tells boxes apart in both recordings: parent, name and type, and a number among those that share them."""
+    seen: Counter[Any] = Counter()
+    found: list[Any] = []
+    for box in of.boxes:
+        key = None if box.parent is None else found[box.parent], box.name, box.type
+        seen[key] += 1
+        found.append(hash((*key, seen[key])))  # paths of deep boxes are long
+    return found
 
 
 def _node(node: Node, whole: Recording) -> dict[str, Any]:
@@ -95,9 +97,12 @@ def _node(node: Node, whole: Recording) -> dict[str, Any]:
         "box": node.box,
         "value": _numbers(node.value),
         "gradient": _numbers(node.gradient),
+        "isRoot": node.is_root,
         "seed": _numbers(node.seed),
+        "sums": [_numbers(numbers) for numbers in node.sums],
         "carries": node.carries_gradient,
         "marks": list(node.marks),
+        "alarms": list(node.alarms),
         "uses": node.uses,
         "bytes": node.n_bytes,
         "flops": node.flops,
@@ -140,6 +145,8 @@ def _short(x: float) -> float | None:
     if not math.isfinite(x):
         return None
     short = float(f"{x:.3g}")
+    if math.isinf(short):  # the largest floats aren't to be rounded up
+        return x
     return int(short) if short == int(short) and abs(short) < 1e6 else short
 
 

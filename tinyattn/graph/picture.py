@@ -5,13 +5,16 @@ What draws is imported when something is drawn: `import tinyattn` stays quick.
 
 from __future__ import annotations
 
+import difflib
+import operator
 import os
 import reprlib
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tinyattn.graph.nodes import Node, Recording
+from tinyattn.rules.registry import RULES
 from tinyattn.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 FORMATS = ("svg", "png", "pdf", "dot", "html")
 INSIDE = ("multi_head_attention", "attention", "program")
 TIME_LIMIT = 30.0  # seconds
+FEW = 12  # operations that stand in no box are put into groups, if there are more and time is short
 
 
 class Graph:
@@ -99,6 +103,8 @@ class Graph:
         """
         from pathlib import Path
 
+        if isinstance(time_limit, bool) or not isinstance(time_limit, int | float) or not 0 < time_limit <= 1e6:
+            raise ValueError(f"graph: time_limit must be a number of seconds greater than 0; got {time_limit!r}")
         path = Path(path)
         format = path.suffix.lower().removeprefix(".")
         if format not in FORMATS:
@@ -111,7 +117,7 @@ class Graph:
 
     def _render(self, format: str, time_limit: float = TIME_LIMIT) -> bytes:
         from tinyattn.graph.engines import TooSlow, render
-        from tinyattn.graph.fold import levels
+        from tinyattn.graph.fold import grouped, levels
 
         if format == "html":
             return self.to_html().encode()
@@ -122,12 +128,12 @@ class Graph:
             try:
                 return render(drawn.to_dot(), format, time_limit)
             except TooSlow:
-                depth = levels(drawn._shown.boxes) - 1
+                whole, depth = drawn._whole, levels(drawn._shown.boxes) - 1
                 if depth < 0:
-                    raise
-                drawn = Graph(
-                    self._whole, depth, f"drawn with boxes closed: the layout took longer than {time_limit:g} s"
-                )
+                    whole, depth = grouped(whole, FEW), 0
+                    if whole is drawn._whole:
+                        raise
+                drawn = Graph(whole, depth, f"drawn with boxes closed: the layout took longer than {time_limit:g} s")
 
     def _repr_svg_(self) -> str | None:
         try:
@@ -157,7 +163,8 @@ def graph(
 
     In place of a tensor: several, or an error that an operation has raised: then how far it came, and what failed.
 
-    Raises `TypeError` for what isn't a Tensor, `GradientError` for one that has no graph, or whose graph was released.
+    Raises `TypeError` for what isn't a Tensor, `ValueError` where `inside` names a rule that isn't there,
+    `GradientError` for a tensor that has no graph, or whose graph was released or written into.
 
     >>> import tinyattn as ta
     >>> x = ta.tensor([3.0, 4.0], requires_grad=True, name="x")
@@ -173,10 +180,17 @@ def graph(
     names = {} if names is None else names
     if not isinstance(names, Mapping) or not all(isinstance(named, Tensor) for named in names.values()):
         raise TypeError(f"graph: names must be a dict from names to Tensors; got {reprlib.repr(names)}")
-    if isinstance(inside, str) or not all(isinstance(name, str) for name in inside):
+    if isinstance(inside, str) or not isinstance(inside, Iterable) or not all(isinstance(name, str) for name in inside):
         raise TypeError(f"graph: inside must be a list of names of rules; got {reprlib.repr(inside)}")
-    _checked_depth(depth)
-    return Graph(trace(roots, Wishes(names, gradient, inside, lines), failure), depth)
+    depth = _checked_depth(depth)
+    whole = trace(roots, Wishes(names, gradient, inside, lines), failure)
+    known = {*RULES, *INSIDE, *(node.rule for node in whole.nodes), *(box.type for box in whole.boxes)}
+    for name in inside:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "it takes names of rules, as softmax"
+            raise ValueError(f"graph: inside has {name!r}, and there is no rule of that name; {hint}")
+    return Graph(whole, depth)
 
 
 def _roots(given: Any) -> tuple[list[Tensor], Any]:
@@ -205,14 +219,19 @@ def _roots(given: Any) -> tuple[list[Tensor], Any]:
 
 
 def _checked_depth(depth: Any) -> int | None:
-    if depth is not None and (isinstance(depth, bool) or not isinstance(depth, int) or depth < 0):
+    if depth is None:
+        return None
+    if isinstance(depth, bool) or not hasattr(depth, "__index__") or operator.index(depth) < 0:
         raise ValueError(f"graph: depth must be a whole number from 0 on, or None; got {depth!r}")
-    return depth
+    return operator.index(depth)
 
 
 def _write(path: Path, content: bytes) -> None:
-    """The whole file or none of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """The whole file or none of it. A link stays one: what it leads to is written."""
+    import secrets
+
+    path = path.resolve()
+    beside = path.with_name(f".tinyattn-{secrets.token_hex(8)}")
     try:
         beside.write_bytes(content)
         beside.replace(path)

@@ -30,8 +30,8 @@ def calls_of(nodes: Iterable[TapeNode]) -> list[Call]:
         while scope is not None:
             key = (scope.start, id(scope.caller))
             known = ends.get(key)
-            if known is None or known.end < node._age:
-                ends[key] = Call(scope.start, node._age, scope.caller)
+            if known is None or known.end < scope.end:
+                ends[key] = Call(scope.start, scope.end, scope.caller)
             scope = scope.inner
     return list(ends.values())
 
@@ -65,6 +65,7 @@ def boxes_of(
         while call is not None and call not in used:
             used.add(call)
             call = parents[call]
+    names: dict[int, dict[int, str]] = {}  # of the parts of modules, by their ids
     places = {call: place for place, call in enumerate(sorted(used))}
     boxes = []
     for call in sorted(used):
@@ -72,7 +73,7 @@ def boxes_of(
         above = _above(call, parents, ordered)
         boxes.append(
             Box(
-                name=_name(ordered[call], above),
+                name=_name(ordered[call], above, names),
                 type=ordered[call].rule or type(ordered[call].caller).__name__,
                 parent=None if parent is None else places[parent],
                 is_rule=bool(ordered[call].rule),
@@ -93,13 +94,32 @@ def _above(call: int, parents: dict[int, int | None], ordered: Sequence[Call]) -
     return found
 
 
-def _name(call: Call, above: Iterable[Any]) -> str:
+def _name(call: Call, above: Iterable[Any], names: dict[int, dict[int, str]]) -> str:
     """Where the module stands in the nearest of those around it that has it."""
     if call.rule:
         return ""
     for module in above:
-        named: Callable[[], Iterable[tuple[str, Any]]] | None = getattr(module, "named_modules", None)
-        for name, part in named() if named is not None else ():
-            if part is call.caller:
-                return name
+        if id(module) not in names:
+            named: Callable[[], Iterable[tuple[str, Any]]] = getattr(module, "named_modules", list)
+            names[id(module)] = {id(part): name for name, part in reversed(list(named()))}  # the first name counts
+        if id(call.caller) in names[id(module)]:
+            return names[id(module)][id(call.caller)]
     return ""
+
+
+def common_box(places: Iterable[int | None], boxes: Sequence[Box]) -> int | None:
+    """The innermost box around all of these."""
+    paths = []
+    for box in places:
+        path = []
+        while box is not None:
+            path.append(box)
+            box = boxes[box].parent
+        path.reverse()
+        paths.append(path)
+    found = None
+    for level in zip(*paths, strict=False):
+        if len(set(level)) > 1:
+            break
+        found = level[0]
+    return found

@@ -34,8 +34,10 @@ def to_text(shown: Recording, note: str = "") -> str:
 
 def summary(shown: Recording) -> str:
     """How many nodes of which kind, and what they take: `3 operations, 1 parameter, 1 input`."""
-    counts = Counter(node.kind for node in shown.nodes)
-    return ", ".join(f"{n} {kind}{_plural(kind) if n != 1 else ''}" for kind in KINDS if (n := counts[kind]))
+    counts = Counter(node.kind for node in shown.nodes if node.change != "removed")
+    told = [f"{n} {kind}{_plural(kind) if n != 1 else ''}" for kind in KINDS if (n := counts[kind])]
+    removed = len(shown.nodes) - counts.total()
+    return ", ".join([*told, f"{removed} removed"] if removed else told)
 
 
 def _plural(kind: str) -> str:
@@ -44,8 +46,9 @@ def _plural(kind: str) -> str:
 
 def costs(shown: Recording) -> str:
     """What all of it takes: FLOP of the forward pass, memory of what is computed and kept."""
-    flops = sum(node.flops for node in shown.nodes)
-    n_bytes = sum(node.n_bytes for node in shown.nodes if node.kind in ("operation", "box"))
+    there = [node for node in shown.nodes if node.change != "removed"]
+    flops = sum(node.flops for node in there)
+    n_bytes = sum(node.n_bytes for node in there if node.kind in ("operation", "box"))
     return f"{amount(flops)} FLOP forward, {bytes_of(n_bytes)} computed and kept"
 
 

@@ -7,10 +7,11 @@ whatever else was computed before or in between. The walk has a stack of its own
 from __future__ import annotations
 
 import inspect
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from tinyattn.graph.costs import flops, is_of, kept
 from tinyattn.graph.inside import Inside, look_inside
 from tinyattn.graph.nodes import Node, Numbers, Recording, Source
 from tinyattn.graph.numbers import numbers_of
-from tinyattn.graph.scopes import boxes_of, calls_of
-from tinyattn.nodes import Failure, place, recording
+from tinyattn.graph.scopes import Call, boxes_of, calls_of, common_box
+from tinyattn.nodes import Failure, look, place, recording
 from tinyattn.rules.registry import parameters
 from tinyattn.tensor import Tensor
 
@@ -45,19 +46,24 @@ def trace(roots: Sequence[Tensor], wishes: Wishes, failure: Failure | None = Non
     Raises `GradientError` where there is no graph, or where a part of it was released.
     """
     tape = Tape(roots, wishes.inside)
-    seeds, sums, sent = tape.gradients(roots, wishes.gradient)
+    seeds, arrived, sent = tape.gradients(roots, wishes.gradient)
     calls = [*calls_of(tape.order), *(call for inside in tape.opened.values() for call in inside.calls)]
+    if failure is not None:  # the calls that it ended
+        calls += [Call(start, math.inf, caller) for caller, start in failure.callers]
     made = [x for x in tape.items if isinstance(x, Tensor) and x._rule is not None]
     owned = _names_within(calls)
+    ids = {id(tape.meant(root)) for root in roots} if failure is None else set()
     known_as = {**owned, **{tensor: name for name, tensor in wishes.names.items()}}
 
     def drawn(x: Tensor) -> Node:
         meant = id(tape.meant(x))
-        node = _node(x, known_as.get(x, x.name), tape, sent, sums.get(meant), wishes.with_lines, None)
-        return node._replace(seed=tape.shown(seeds.get(meant)))
+        name = known_as.get(x, x.name)
+        node = _node(x, name, tape, sent, arrived.get(meant, []), wishes.with_lines)
+        return node._replace(is_root=meant in ids, seed=tape.shown(seeds.get(meant)))
 
-    boxes, innermost = boxes_of(calls, [tape.age(x) for x in made], drawn)
-    box_of: dict[int, int | None] = dict(zip(map(id, made), innermost, strict=True))
+    ages = [tape.age(x) for x in made] + ([] if failure is None else [failure.age])
+    boxes, innermost = boxes_of(calls, ages, drawn)
+    box_of: dict[int, int | None] = dict(zip(map(id, made), innermost, strict=False))
     for x, inside in tape.opened.items():
         known_as[inside.output] = known_as.get(x, x.name) or ""
     nodes: list[Node] = []
@@ -65,13 +71,12 @@ def trace(roots: Sequence[Tensor], wishes: Wishes, failure: Failure | None = Non
         if not isinstance(x, Tensor):
             nodes.append(_constant(x))
             continue
-        name, box = known_as.get(x, x.name), box_of.get(id(x))
-        node = _node(x, name, tape, sent, sums.get(id(x)), wishes.with_lines, box)
-        nodes.append(node._replace(seed=tape.shown(seeds.get(id(x)))))
+        nodes.append(drawn(x)._replace(box=box_of.get(id(x))))
     if failure is not None:
-        nodes.append(_failed(failure, tape, nodes))
-    held = {i for i, x in enumerate(tape.items) if not isinstance(x, Tensor) or x in owned}
-    return Recording(tuple(_used(nodes, boxes, held)), tuple(boxes))
+        nodes.append(_failed(failure, tape, nodes)._replace(box=innermost[-1]))
+    items = [*tape.items, *[None] * len(nodes)]
+    held = {i for i, node in enumerate(nodes) if node.kind == "constant" or items[i] in owned}
+    return Recording(tuple(_begun(_used(nodes, boxes, held))), tuple(boxes))
 
 
 class Tape:
@@ -138,8 +143,11 @@ class Tape:
                 "Draw it before backward(), or pass retain_graph=True to that one"
             )
         for y in x._inputs:
-            if isinstance(y, Tensor) and y._age > x._age:  # it was assigned to since
-                as_it_was(y, x)
+            if isinstance(y, Tensor):
+                if y._rule is None and y._lent is not None:
+                    look(y)
+                if y._age > x._age:  # it was assigned to since
+                    as_it_was(y, x)
         return x._inputs
 
     def age(self, x: Tensor) -> float:
@@ -175,8 +183,8 @@ class Tape:
 
     def gradients(
         self, roots: Sequence[Tensor], gradient: Any
-    ) -> tuple[dict[int, Any], dict[int, Any], dict[tuple[int, int], Any]]:
-        """What it starts with, by id; the gradient in each tensor; and what goes back over each edge, by id and place.
+    ) -> tuple[dict[int, Any], dict[int, list[Any]], dict[tuple[int, int], Any]]:
+        """What it starts with, the sums in each tensor, the last of which is its gradient, and what each edge sends.
 
         Nothing is released, no hook is called and no `.grad` written. Without a gradient to start from, there is none.
         """
@@ -185,22 +193,22 @@ class Tape:
         for root in roots:
             if root.requires_grad and (gradient is not None or root.size == 1):
                 seeds[id(self.meant(root))] = engine.seed(root, gradient)
-        sums = dict(seeds)
+        sums = {key: [seed] for key, seed in seeds.items()}
         with recording(False), np.errstate(all="ignore"):
             for x in reversed(self.items):
-                d_output = sums.get(id(x)) if isinstance(x, Tensor) else None
-                if d_output is None or x._rule is None or not x.requires_grad:
+                if id(x) not in sums or x._rule is None or not x.requires_grad:
                     continue
+                d_output = sums[id(x)][-1]
                 found = x._backward(d_output)
                 if not isinstance(found, tuple):  # a checkpoint, computed again
-                    parents = [y for y in x._parents or () if y is not None and y._requires_grad]
-                    again = engine.walk(found, d_output, parents)
-                    found = tuple([again.get(y) if y is not None else None for y in x._parents or ()])
+                    _, again, _ = Tape([found], ()).gradients([found], d_output)
+                    found = tuple([again[id(y)][-1] if id(y) in again else None for y in x._parents or ()])
                 for i, (y, d_input) in enumerate(zip(x._parents or (), found, strict=True)):
                     if y is not None and d_input is not None and y._requires_grad:
                         y, d_input = self.meant(y), fit(d_input, y, x)
                         sent[id(x), i] = d_input
-                        sums[id(y)] = sums[id(y)] + d_input if id(y) in sums else d_input
+                        so_far = sums.setdefault(id(y), [])
+                        so_far.append(so_far[-1] + d_input if so_far else d_input)
         return seeds, sums, sent
 
     def shown(self, gradient: Any) -> Numbers | None:
@@ -232,7 +240,7 @@ class Tape:
 def _jacobians(x: Tensor) -> dict[int, tuple[tuple[float, ...], ...]]:
     """∂ output / ∂ input of small operations, by the place of the input: a row for each number of the output."""
     sizes = [y.size if isinstance(y, Tensor) and y.requires_grad else 0 for y in x._inputs or ()]
-    if not 0 < x.size * max(sizes, default=0) <= MOST_PARTIALS or not x.requires_grad:
+    if not 0 < x.size * max(sizes, default=0) <= MOST_PARTIALS or not x.requires_grad or _is_checkpoint(x):
         return {}
     found: dict[int, list[tuple[float, ...]]] = {i: [] for i, n in enumerate(sizes) if n}
     with recording(False), np.errstate(all="ignore"):
@@ -240,13 +248,16 @@ def _jacobians(x: Tensor) -> dict[int, tuple[tuple[float, ...], ...]]:
             unit = np.zeros(x.size, x.dtype)
             unit[k] = 1
             gradients = x._backward(unit.reshape(x.shape)[()])
-            if not isinstance(gradients, tuple):  # a checkpoint
-                return {}
             for i, rows in found.items():
                 y = (x._inputs or ())[i]
                 d_y = np.zeros(sizes[i]) if gradients[i] is None else fit(gradients[i], y, x)
                 rows.append(tuple(np.ravel(d_y).tolist()))
     return {i: tuple(rows) for i, rows in found.items()}
+
+
+def _is_checkpoint(x: Tensor) -> bool:
+    """Whether its backward pass runs a function of the user again."""
+    return getattr(x._rule, "__module__", "") == "tinyattn.checkpoint"
 
 
 def _key(y: Any, x: Any, i: int) -> Any:
@@ -277,24 +288,21 @@ def _node(
     name: str | None,
     tape: Tape,
     sent: Mapping[tuple[int, int], Any],
-    gradient: Any,
+    arrived: Sequence[Any],
     with_line: bool,
-    box: int | None,
 ) -> Node:
     rule = x._rule
-    if gradient is None and x.grad is not None:
-        gradient = x.grad.numpy()
     shown = Node(
         kind="operation" if rule is not None else "parameter" if x.requires_grad else "input",
         name="" if name is None else str(name),
         shape=x.shape,
         dtype=str(x.dtype),
         value=numbers_of(x._data),
-        gradient=tape.shown(gradient),
+        gradient=tape.shown(arrived[-1]) if arrived else None,
+        sums=tuple(map(tape.shown, arrived)) if len(arrived) > 1 else (),
         carries_gradient=x.requires_grad,
         sources=tape.sources(x, sent),
         n_bytes=x._data.nbytes,
-        box=box,
     )
     if rule is None:
         return shown
@@ -306,7 +314,7 @@ def _node(
         options=_options(rule, x._options),
         about=_about(rule),
         n_bytes=x._data.nbytes + sum(array.nbytes for array in own),
-        flops=flops(rule, [getattr(y, "shape", None if y is None else ()) for y in given], x.shape),
+        flops=flops(rule, [getattr(y, "shape", None if y is None else ()) for y in given], x.shape, x._options),
         saves_output=any(is_of(array, x._data) for array in saved),
         line=place(x) if with_line else "",
     )
@@ -336,7 +344,7 @@ def _failed(failure: Failure, tape: Tape, nodes: list[Node]) -> Node:
         else:
             place_of = len(nodes)
             nodes.append(_constant(y))
-        sources.append(Source(place_of, role, carries_gradient=False))
+        sources.append(Source(place_of, role, carries_gradient=getattr(y, "requires_grad", False)))
     return Node(
         kind="operation",
         rule=failure.rule.__name__,
@@ -344,7 +352,7 @@ def _failed(failure: Failure, tape: Tape, nodes: list[Node]) -> Node:
         carries_gradient=False,
         sources=tuple(sources),
         about=_about(failure.rule),
-        failed=failure.message,
+        failed=failure.message.removeprefix(f"{failure.rule.__name__}: "),
     )
 
 
@@ -364,30 +372,35 @@ def _used(nodes: list[Node], boxes: Sequence[Any], held: Collection[int]) -> lis
     ]
 
 
+def _begun(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes, with a mark where NaN or infinity begins: what they are computed from is finite.
+
+    Infinities of constants, as a mask's, are meant, and so is what passes them on.
+    """
+    found: list[Node] = []
+    for node in nodes:
+        if node.value is None or not (node.value.n_nan or node.value.n_infinite):
+            found.append(node)
+            continue
+        sources = [found[source.node] for source in node.sources]
+        odd = [x for x in sources if x.value is not None and (x.value.n_nan or x.value.n_infinite)]
+        meant = not node.value.n_nan and (node.kind == "constant" or any(x.infinity_is_meant for x in odd))
+        found.append(node._replace(infinity_is_meant=meant, begins=_what_begins(node.value, odd) if sources else ""))
+    return found
+
+
+def _what_begins(value: Numbers, odd: Sequence[Node]) -> Literal["", "NaN", "Inf"]:
+    if value.n_nan:  # of infinities, too, as ∞ − ∞
+        return "" if any(x.value is not None and x.value.n_nan for x in odd) else "NaN"
+    return "" if odd else "Inf"
+
+
 def _beside(node: Node, users: list[int | None], boxes: Sequence[Any]) -> int | None:
     """Where it stands: parameters never in the inside of an operation."""
-    box = _common(users, boxes)
+    box = common_box(users, boxes)
     while node.kind == "parameter" and box is not None and boxes[box].is_rule:
         box = boxes[box].parent
     return box
-
-
-def _common(places: list[int | None], boxes: Sequence[Any]) -> int | None:
-    """The innermost box around all of these."""
-    paths = []
-    for box in places:
-        path = []
-        while box is not None:
-            path.append(box)
-            box = boxes[box].parent
-        path.reverse()
-        paths.append(path)
-    found = None
-    for level in zip(*paths, strict=False):
-        if len(set(level)) > 1:
-            break
-        found = level[0]
-    return found
 
 
 @lru_cache(512)

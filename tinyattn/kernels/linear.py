@@ -24,14 +24,15 @@ def linear(
     if bias is not None:
         output += bias
     slopes: Array = None
+    shape, dtype = output.shape, output.dtype  # the output itself isn't needed on the way back
     if activation is not None:
         slopes = np.empty_like(output) if True in wanted else None
         bend_all(activation, output, slopes)
 
     def backward(d_output: Array) -> Gradients:
-        d_rows = d_output.reshape(output.shape)
+        d_rows = d_output.reshape(shape)
         if slopes is not None:
-            d_rows = np.multiply(d_rows, slopes, scratch("d_rows", output.shape, output.dtype))
+            d_rows = np.multiply(d_rows, slopes, scratch("d_rows", shape, dtype))
         return (
             (d_rows @ weight.T).reshape(x.shape) if wanted[0] else None,
             rows.T @ d_rows if wanted[1] else None,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyattn.nodes import give, next_age, numbers, rewrite
+from tinyattn.nodes import blame, give, next_age, numbers, rewrite
 from tinyattn.rules.checks import check_flag
 from tinyattn.tensor import Tensor
 
@@ -39,7 +39,11 @@ class Module:
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """The layer applied: the same as `forward`. What it gives knows who made it, for pictures."""
         start = next_age()
-        output = self.forward(*inputs, **options)
+        try:
+            output = self.forward(*inputs, **options)
+        except Exception as error:
+            blame(error, self, start)
+            raise
         give(output, self, start)
         return output
 
