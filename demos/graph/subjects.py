@@ -76,6 +76,6 @@ def toy() -> ta.Tensor:
 SUBJECTS = (
     Subject("softmax", "softmax and its gradient", softmax, inside=("softmax",)),
     Subject("head", "one head of attention", head),
-    Subject("multi-head", "multi-head attention", multi_head, inside=("multi_head_attention", "attention")),
+    Subject("multi-head", "multi-head attention", multi_head, inside=("multi_head_attention", "attention"), depth=2),
     Subject("toy", "the pronoun toy's loss", toy, inside=("multi_head_attention", "attention"), depth=1),
 )

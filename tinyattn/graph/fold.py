@@ -181,7 +181,7 @@ def _as_node(
     counts = [(sum(node.kind == kind for node in inside), kind) for kind in ("operation", "parameter")]
     about = ", ".join(f"{n} {kind}{'s' * (n != 1)}" for n, kind in counts if n)
     last = nodes[outputs[-1]] if outputs else inside[-1]
-    marks = {mark for node in inside for mark in node.marks} - set(last.marks)
+    marks = {mark for node in inside for mark in node.alarms} - set(last.marks)
     return Node(
         kind="operation" if box.is_rule else "box",
         rule=box.type if box.is_rule else box.name or box.type,
