@@ -43,7 +43,7 @@ FAMILIES = (
     Family("Engine", "tensor nodes engine functions checkpoint compilation watch"),
     Family("Derivatives", "derivatives structures"),
     Family("Checker", "gradcheck gallery"),
-    Family("Studies and pictures", "explain study graph"),
+    Family("Studies and pictures", "explain study graph viewer"),
     Family("Layers", "nn", "Each is called with its inputs; `forward` says which."),
     Family("Optimisers", "optim"),
     Family("Kernels", "kernels diagnosis"),

@@ -400,6 +400,11 @@ ERRORS = {
         (lambda: ta.gradcheck(square, 1.0, atol=-1.0), ValueError, r"atol must be a number above 0; got -1\.0"),
         (lambda: ta.gradcheck(square, 1.0, rng=3), TypeError, "rng must be a numpy.random.Generator, .*; got int"),
     ],
+    "view": [
+        (lambda: ta.view("it was", A), TypeError, "tokens must be a list of strings"),
+        (lambda: ta.view(["it"], "no"), TypeError, "weights must be an array of real numbers"),
+        (lambda: ta.view(["it"], np.ones((2, 2))), ValueError, "must have a row for each query"),
+    ],
     "graph": [
         (lambda: ta.graph(A), TypeError, "needs a Tensor; got ndarray"),
         (lambda: ta.graph(leaf()), ta.GradientError, "this tensor has no graph"),

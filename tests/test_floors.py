@@ -37,6 +37,7 @@ FLOORS = {
     "nn": 2,
     "optim": 2,
     "by_hand": 2,
+    "pages": 2,
     "graph": 3,
     "viewer": 3,
     "study": 3,

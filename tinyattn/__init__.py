@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from tinyattn.gallery import FAULTS as faults
     from tinyattn.gradcheck import Report, Sweep, gradcheck, step_sweep
     from tinyattn.study import Comparison, side_by_side
+    from tinyattn.viewer import View, view
 
 __all__ = [
     "Comparison",
@@ -136,6 +137,7 @@ __all__ = [
     "Report",
     "Sweep",
     "Tensor",
+    "View",
     "absolute",
     "add",
     "additive_attention",
@@ -248,11 +250,14 @@ __all__ = [
     "triu",
     "value_and_grad",
     "var",
+    "view",
     "vjp",
     "where",
 ]
 
 _LATER = {
+    "View": "viewer",
+    "view": "viewer",
     "Comparison": "study",
     "CompileError": "nodes",
     "Diagnosis": "diagnosis",

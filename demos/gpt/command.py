@@ -77,6 +77,13 @@ def _parser() -> Parser:
     sample.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the draws (default 0)")
     sample.add_argument("--model", type=Path, default=model, metavar="FILE", help=f"a trained model (default {model})")
     sample.set_defaults(run=_sample)
+
+    view = commands.add_parser("view", help="write a page on which one sees where each character looks")
+    view.add_argument("text", metavar="TEXT", help="at most as long as the model sees")
+    view.add_argument("--model", type=Path, default=model, metavar="FILE", help=f"a trained model (default {model})")
+    page = OUT / "attention.html"
+    view.add_argument("-o", "--output", type=Path, default=page, metavar="FILE", help=f"the page (default {page})")
+    view.set_defaults(run=_view)
     return parser
 
 
@@ -200,9 +207,7 @@ def _write_results(out: Path, run: Run) -> None:
 
 
 def _sample(options: argparse.Namespace) -> None:
-    if options.model == OUT / "model.safetensors" and not options.model.exists():
-        raise FileError(f"{options.model}: no model has been trained yet; {PROGRAM} train trains one")
-    writer = Writer.load(options.model)
+    writer = _trained(options.model)
     if not options.prompt:
         raise TextError("the prompt is empty; there is nothing to go on from")
     pieces = writer.write(
@@ -212,3 +217,17 @@ def _sample(options: argparse.Namespace) -> None:
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
+
+
+def _view(options: argparse.Namespace) -> None:
+    page = _trained(options.model).view(options.text).to_html()
+    if not options.output.parent.is_dir():
+        raise FileError(f"{options.output}: there is no folder {str(options.output.parent)!r} to write it into")
+    write_whole(options.output, page.encode())
+    print(f"{options.output}: open it in a browser")
+
+
+def _trained(path: Path) -> Writer:
+    if path == OUT / "model.safetensors" and not path.exists():
+        raise FileError(f"{path}: no model has been trained yet; {PROGRAM} train trains one")
+    return Writer.load(path)

@@ -9,7 +9,7 @@ import numpy as np
 
 import tinyattn as ta
 from demos.files import FileError, load_arrays
-from demos.gpt.text import Vocabulary
+from demos.gpt.text import TextError, Vocabulary
 from demos.gpt.training import Settings, make_model
 
 
@@ -30,6 +30,23 @@ class Writer:
         except (KeyError, TypeError, ValueError) as error:
             raise FileError(f"{path}: a model of another shape or version ({error})") from error
         return Writer(model, vocabulary)
+
+    def view(self, text: str) -> ta.View:
+        """Where each character of the text looks, in all heads of all blocks: for a page.
+
+        Raises `TextError` for an empty text, one with characters that the model has never seen, or one that is longer
+        than it sees.
+        """
+        ids = self.vocabulary.ids(text)
+        most = self.model.max_length
+        if not 0 < len(ids) <= most:
+            raise TextError(f"the text has {len(ids)} characters, and the model sees 1 to {most}")
+        self.model.eval()
+        with ta.no_grad():
+            _, weights = self.model(ids[None], return_weights=True)
+        causal = np.tril(np.ones((len(ids), len(ids)), bool))
+        names = [f"block {i + 1}" for i in range(len(weights))]
+        return ta.view(list(text), weights, mask=causal, names=names, title=f"Where a GPT looks: {text[:40]!r}")
 
     def write(
         self, prompt: str, n: int, *, temperature: float = 0.8, top_k: int | None = None, seed: int = 0

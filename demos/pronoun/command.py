@@ -124,7 +124,8 @@ def _train(options: argparse.Namespace) -> None:
 def _what_next(out: Path) -> str:
     python = ".venv/bin/python" if Path(sys.prefix) == Path(".venv").absolute() else "python"
     model = "" if out == OUT else f" --model {shlex.quote(str(out / 'model.safetensors'))}"
-    return f'Ask it: {python} -m demos.pronoun resolve "The cat sat on the mat because it was soft."{model}'
+    look = f"Look at it: {out / 'attention.html'} in a browser"
+    return f'{look}\nAsk it: {python} -m demos.pronoun resolve "The cat sat on the mat because it was soft."{model}'
 
 
 def _start(options: argparse.Namespace) -> Run:
@@ -186,7 +187,9 @@ def _write_results(out: Path, run: Run, findings: Findings, errors: GradientErro
     save_model(out / "model.safetensors", run)
     save_log(out / "log.csv", run.log)
     from demos.pronoun.figures import save_attention, save_graph
+    from demos.pronoun.page import save_page
 
+    save_page(out / "attention.html", run)
     save_attention(out / "attention.png", run, (display.SENTENCE, display.TWIN))
     try:
         save_graph(out / "graph.svg", run, display.SENTENCE, "animal")

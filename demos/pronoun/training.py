@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ MODEL_STREAM, BATCH_STREAM, CHECK_STREAM = 2, 3, 4  # random numbers of one seed
 POOL = 16  # so many batches are drawn at once and sorted by length: less padding
 CHECKPOINT_EVERY = 250
 LOG_EVERY = 100
+N_MOMENTS = 24
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,31 @@ class LogRow:
     heldout_accuracy: float
     rate: float
     seconds: float
+
+
+class Moment(NamedTuple):
+    """The parameters at a step, in a quarter of their bytes: for each, whole numbers and a scale for each row."""
+
+    step: int
+    small: dict[str, tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, step: int, arrays: dict[str, np.ndarray]) -> Moment:
+        """x ≈ scale · n with n from −127 to 127, which errs by half a scale at most."""
+        small = {}
+        for name, array in arrays.items():
+            largest = np.abs(array).max(axis=-1, keepdims=True)
+            scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+            small[name] = np.rint(array / scales).astype(np.int8), scales
+        return cls(step, small)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: numbers * scales for name, (numbers, scales) in self.small.items()}
+
+
+def moments_of(steps: int) -> frozenset[int]:
+    """The steps before which the parameters are kept, for a look back: more of them where more is learned."""
+    return frozenset(round(steps * (i / N_MOMENTS) ** 1.5) for i in range(N_MOMENTS))
 
 
 class TrainingError(Exception):
@@ -104,6 +130,7 @@ class Run:
         self.rate_at = schedule(settings)
         self.step, self.seconds = 0, 0.0
         self.log: list[LogRow] = []
+        self.moments: list[Moment] = []
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -126,7 +153,10 @@ class Run:
         """Take the steps that are left; write `checkpoint` from time to time; call `report` after each step."""
         self.save(checkpoint)
         started = time.perf_counter() - self.seconds
+        looked_back_at = moments_of(self.settings.steps)
         while self.step < self.settings.steps:
+            if self.step in looked_back_at and not any(moment.step == self.step for moment in self.moments):
+                self.moments.append(Moment.of(self.step, self.arrays))
             with np.errstate(over="ignore", invalid="ignore"):  # looked at next
                 loss, rate = self.take_step()
             if not (math.isfinite(loss) and self.is_finite()):
@@ -154,13 +184,17 @@ class Run:
         """Everything that the rest of the run depends on."""
         arrays = {f"model.{name}": array for name, array in self.arrays.items()}
         arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state_dict().items()}
+        for moment in self.moments:
+            for name, (numbers, scales) in moment.small.items():
+                arrays[f"moment.{moment.step}.numbers.{name}"] = numbers
+                arrays[f"moment.{moment.step}.scales.{name}"] = scales
         log = [asdict(row) for row in self.log]
         state = {"settings": asdict(self.settings), "step": self.step, "seconds": self.seconds, "log": log}
         save_arrays(path, "checkpoint", arrays, state)
 
     def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
         """Go on where `save` left off."""
-        parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}
+        parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}, "moment": {}}
         for name, array in arrays.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = array
@@ -168,8 +202,19 @@ class Run:
         self.optimizer.load_state_dict(parts["optimizer"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.log = [LogRow(**row) for row in state["log"]]
+        self.moments = _moments(parts["moment"])
         if not (0 <= self.step <= self.settings.steps and self.is_finite()):
             raise ValueError("a step that the run doesn't have, or numbers that are not finite")
+
+
+def _moments(arrays: dict[str, np.ndarray]) -> list[Moment]:
+    """What `save` has kept, named `STEP.numbers.NAME` and `STEP.scales.NAME`."""
+    found: dict[int, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
+    for key, numbers in arrays.items():
+        step, part, name = key.split(".", 2)
+        if part == "numbers":
+            found.setdefault(int(step), {})[name] = numbers, arrays[f"{step}.scales.{name}"]
+    return [Moment(step, found[step]) for step in sorted(found)]
 
 
 def gradients_by_hand(run: Run, batch: Batch) -> tuple[float, dict[str, np.ndarray]]:

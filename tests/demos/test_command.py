@@ -70,7 +70,7 @@ def test_json_says_it_all(trained):
 
 def test_what_a_run_prints_and_leaves_behind(trained):
     out, printed = trained
-    left = {"model.safetensors", "metrics.json", "attention.png", "log.csv", "checkpoint.safetensors"}
+    left = {"model.safetensors", "metrics.json", "attention.png", "attention.html", "log.csv", "checkpoint.safetensors"}
     assert left <= {p.name for p in out.iterdir()} <= left | {"graph.svg", "graph.dot"}
     assert (out / "attention.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     with open(out / "log.csv", newline="", encoding="utf-8") as file:

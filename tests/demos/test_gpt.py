@@ -215,6 +215,19 @@ def test_prompts_that_can_not_be_gone_on_with(tmp_path, text):
     call("sample", "--model", model, "--prompt", "the " * 50, "--n", 20, check=0)  # longer than it sees
 
 
+def test_a_page_shows_where_characters_look(tmp_path, text):
+    call("train", text, *TINY, "--steps", 1, "--out", tmp_path, check=0)
+    model, page = tmp_path / "model.safetensors", tmp_path / "attention.html"
+    _, printed, _ = call("view", "the cat", "--model", model, "-o", page, check=0)
+    assert printed == f"{page}: open it in a browser\n"
+    assert '"queries":["t","h","e"," ","c","a","t"]' in page.read_text(encoding="utf-8")
+    fails("view", "Ünï", "--model", model, "-o", page, told="has never seen 'Ü' 'ï'")
+    fails("view", "", "--model", model, "-o", page, told="the text has 0 characters, and the model sees 1 to")
+    fails("view", "the " * 50, "--model", model, "-o", page, told="the text has 200 characters, and the model sees 1 to")
+    fails("view", "the", "--model", model, "-o", tmp_path / "none" / "a.html", told="there is no folder")
+    fails("view", "the", "--model", tmp_path / "none", told="there is no such file")
+
+
 def test_checkpoints_that_do_not_fit(tmp_path, text):
     out = tmp_path / "out"
     call("train", text, *TINY, "--steps", 1, "--out", out, check=0)

@@ -5,8 +5,6 @@ Text of users travels as JSON and is put on the page as text, never as markup.
 
 from __future__ import annotations
 
-import html
-import json
 import math
 from collections import Counter
 from functools import lru_cache
@@ -16,6 +14,7 @@ from typing import Any
 from tinyattn.graph.fold import grouped
 from tinyattn.graph.nodes import Node, Numbers, Recording, Source
 from tinyattn.graph.text import costs, summary
+from tinyattn.pages import fill, to_json
 
 
 def to_html(whole: Recording, shown: Recording, depth: int | None) -> str:
@@ -27,18 +26,15 @@ def to_html(whole: Recording, shown: Recording, depth: int | None) -> str:
     title = _title(whole)
     parts = files("tinyattn.graph") / "assets"
     facts = _data(whole, shown) | {"title": title, "depthIsGiven": depth is not None}
-    data = json.dumps(facts, separators=(",", ":"), allow_nan=False)
-    # JSON has no "<" outside strings: escaped, nothing in it ends the script that holds it.
-    data = data.replace("<", r"\u003c")
-    page = (parts / "page.html").read_text(encoding="utf-8")
-    for name, text in (
-        ("title", html.escape(title.encode(errors="replace").decode())),
-        ("style", (parts / "page.css").read_text(encoding="utf-8")),
-        ("script", (parts / "page.js").read_text(encoding="utf-8")),
-        ("data", data),
-    ):
-        page = page.replace(f"<!--{name}-->", text, 1)
-    return page
+    return fill(
+        (parts / "page.html").read_text(encoding="utf-8"),
+        title,
+        {
+            "style": (parts / "page.css").read_text(encoding="utf-8"),
+            "script": (parts / "page.js").read_text(encoding="utf-8"),
+            "data": to_json(facts),
+        },
+    )
 
 
 def _title(whole: Recording) -> str:

@@ -103,6 +103,8 @@ class Graph:
         """
         from pathlib import Path
 
+        from tinyattn.pages import write_whole
+
         if isinstance(time_limit, bool) or not isinstance(time_limit, int | float) or not 0 < time_limit <= 1e6:
             raise ValueError(f"graph: time_limit must be a number of seconds greater than 0; got {time_limit!r}")
         path = Path(path)
@@ -112,7 +114,7 @@ class Graph:
             raise ValueError(f"graph: the file's name must end with one of {known}; got {path.name!r}")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"graph: there is no folder {str(path.parent)!r} to write {path.name!r} into")
-        _write(path, self._render(format, time_limit))
+        write_whole(path, self._render(format, time_limit))
         return path
 
     def _render(self, format: str, time_limit: float = TIME_LIMIT) -> bytes:
@@ -224,16 +226,3 @@ def _checked_depth(depth: Any) -> int | None:
     if isinstance(depth, bool) or not hasattr(depth, "__index__") or operator.index(depth) < 0:
         raise ValueError(f"graph: depth must be a whole number from 0 on, or None; got {depth!r}")
     return operator.index(depth)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The whole file or none of it. A link stays one: what it leads to is written."""
-    import secrets
-
-    path = path.resolve()
-    beside = path.with_name(f".tinyattn-{secrets.token_hex(8)}")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
