@@ -167,7 +167,7 @@ def test_many_numbers_are_known_along_random_directions_only():
 
 
 @pytest.mark.parametrize("name", sorted(set(SAMPLES) & {fault.rule for fault in FAULTS.values()}))
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_noise_looks_like_nothing(name, seed):
     """A gradient that is wrong without a pattern is guessed nothing of, on any sample of the rule."""
     rng = np.random.default_rng(seed)

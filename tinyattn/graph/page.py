@@ -130,6 +130,7 @@ def _numbers(numbers: Numbers | None) -> dict[str, Any] | None:
     return {
         "rows": None if numbers.rows is None else [list(row) for row in numbers.rows],
         "cells": None if numbers.cells is None else [[_short(x) for x in row] for row in numbers.cells],
+        "areEqual": numbers.least == numbers.most and not numbers.n_nan + numbers.n_infinite,
         "least": _short(numbers.least),
         "mean": _short(numbers.mean),
         "most": _short(numbers.most),

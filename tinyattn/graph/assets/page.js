@@ -5,25 +5,39 @@
 // A "time" counts operations: each has one when it is computed, and one when it sends its gradients back.
 
 const { nodes, boxes, rules, ...graph } = JSON.parse(document.getElementById("data").textContent);
-for (const { sources } of [...nodes, ...boxes.map((box) => box.operation ?? { sources: [] })]) {
-  for (const source of sources) if (source.gradient === "same") source.gradient = nodes[source.node].gradient;
+for (const node of [...nodes, ...boxes.flatMap((box) => box.operation ?? [])]) {
+  node.sums ??= [];
+  for (const numbers of [node.value, node.gradient, node.seed, ...node.sums]) setGaps(numbers, node.shape);
+  for (const source of node.sources) {
+    if (source.gradient === "same") source.gradient = nodes[source.node].gradient;
+    else setGaps(source.gradient, nodes[source.node].shape);
+  }
 }
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
 
 // ---- what the data says
 
+const greatest = (numbers, least = 1) => numbers.reduce((most, x) => Math.max(most, x), least);
+const sum = (numbers) => numbers.reduce((so_far, x) => so_far + x, 0);
+
 /** The boxes around, innermost first. */
 const around = (box) => (box === null ? [] : [box, ...around(boxes[box].parent)]);
+
+/** What was removed belongs to an earlier graph: it stands in the picture, and takes no part in the passes. */
+const isLive = (i) => nodes[i].change !== "removed";
 
 const members = boxes.map(() => []); // the nodes in each box, at any depth
 const users = nodes.map(() => []); // for each node, where it goes: [node, place among that one's sources]
 nodes.forEach((node, i) => {
   for (const box of around(node.box)) members[box].push(i);
-  node.sources.forEach((source, k) => users[source.node].push([i, k]));
+  node.sources.forEach((source, k) => {
+    if (isLive(i) || !isLive(source.node)) users[source.node].push([i, k]);
+  });
 });
-const operations = [...nodes.keys()].filter((i) => nodes[i].kind === "operation");
+const operations = [...nodes.keys()].filter((i) => nodes[i].kind === "operation" && isLive(i));
 const senders = operations.filter((i) => nodes[i].sources.some((source) => source.gradient)).reverse();
-const roots = [...nodes.keys()].filter((i) => nodes[i].seed);
+const roots = [...nodes.keys()].filter((i) => nodes[i].seed && isLive(i));
+const failure = nodes.find((node) => node.failed);
 
 const madeAt = nodes.map(() => 0); // leaves are there from the start
 operations.forEach((i, n) => (madeAt[i] = n + 1));
@@ -34,13 +48,30 @@ const endTime = seedTime + (senders.length && senders.length + 1); // everything
 
 const sourceOf = ([i, k]) => nodes[i].sources[k];
 const sends = (edge) => sourceOf(edge).gradient !== null;
-/** What a node's gradient is the sum of: what backward starts with, and what comes back over its edges. */
-const arrivals = nodes.map(({ seed }, i) => [
-  ...(seed ? [{ time: seedTime, gradient: seed }] : []),
-  ...users[i].filter(sends).map((edge) => ({ time: sentAt[edge[0]], gradient: sourceOf(edge).gradient })),
-]);
+/** What a node's gradient is the sum of, as it arrives: what backward starts with, and what comes over its edges. */
+const arrivals = nodes.map(({ seed }, i) => {
+  const back = users[i].filter(sends).map((edge) => ({ time: sentAt[edge[0]], gradient: sourceOf(edge).gradient }));
+  const all = [...(seed ? [{ time: seedTime, gradient: seed }] : []), ...back];
+  return isLive(i) ? all.sort((a, b) => a.time - b.time) : [];
+});
+const shownAt = nodes.map((_, i) => (isLive(i) ? madeAt[i] : endTime));
+const wholeAt = nodes.map((_, i) => (isLive(i) ? greatest(arrivals[i].map(({ time }) => time), seedTime) : endTime));
 
 // ---- words and numbers
+
+/** Before which rows of cells another matrix begins, in an array of more than two dimensions. */
+function setGaps(numbers, shape) {
+  const sizes = shape.match(/\d+/g)?.map(Number) ?? [];
+  if (!numbers?.cells || sizes.length < 3 || sizes.at(-2) < 2) return;
+  const { length } = numbers.cells;
+  const n = sizes.slice(0, -1).reduce((product, size) => product * size);
+  const begins = numbers.cells.map((_, r) => Math.floor((r * n) / length) % sizes.at(-2) === 0);
+  const gaps = [...begins.keys()].filter((r) => r && begins[r]);
+  if (gaps.length + 1 === n / sizes.at(-2)) numbers.gaps = gaps; // else blocks reach from one into the next
+}
+
+/** The number of numbers in an array of this shape. */
+const sizeOf = (shape) => (shape.match(/\d+/g) ?? []).reduce((size, n) => size * n, 1);
 
 /** As Python's `%.4g`. */
 function short(x, digits = 4) {
@@ -57,30 +88,50 @@ function scaled(x, step, units) {
   const place = units.findIndex((_, n) => x < step ** (n + 1) * 0.9995);
   return short(x / step ** place, 3) + units[place];
 }
-const greatest = (numbers, least = 1) => numbers.reduce((most, x) => Math.max(most, x), least);
-const sum = (numbers) => numbers.reduce((so_far, x) => so_far + x, 0);
 const amount = (n) => `${scaled(n, 1000, ["", " k", " M", " G", " T"])} FLOP`;
 const bytes = (n) => scaled(n, 1024, [" B", " KB", " MB", " GB", " TB"]);
 const count = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
-const titlesOf = (items) => new Intl.ListFormat("en").format(new Set(items.map((item) => item.record.title)));
+const listed = (items) => new Intl.ListFormat("en").format(new Set(items.map(wordsOf)));
 
-const range = ({ least, most }) => `${short(least, 3)} … ${short(most, 3)}`;
+/** The number in the table; that of a box is the one of what comes out of it. */
+const numberOf = ({ node, members }) => `#${(node ?? members.at(-1)) + 1}`;
+
+/** What an item is called: an operation by its given name, too. */
+function titleOf({ record: { title, name, kind } }) {
+  return kind === "operation" && name && name !== title ? `${name} (${title})` : title;
+}
+
+/** What an item is called where others stand beside it: those of the same title have numbers. */
+const wordsOf = (item) => (drawn.titles.get(titleOf(item)) > 1 ? `${titleOf(item)} ${numberOf(item)}` : titleOf(item));
+
+/** What an operation raised; its own name at the start is told anyway. */
+const failureOf = ({ failed, title }) => (failed.startsWith(`${title}: `) ? failed.slice(title.length + 2) : failed);
+
+function range({ least, most, areEqual }) {
+  const [first, last] = [least, most].map((x) => short(x, 3));
+  return areEqual ? `all ${first}` : `${first} … ${last}`;
+}
 
 /** Numbers on a line. */
 function told(numbers) {
   if (!numbers) return "";
-  const { rows, mean } = numbers;
-  if (!rows) return mean === null ? "nothing finite" : `${range(numbers)}, mean ${short(mean, 3)}`;
+  const { rows, mean, note } = numbers;
+  if (note && mean === undefined) return note;
+  const isConstant = numbers.least === numbers.most;
+  if (!rows) return mean === null ? "nothing finite" : range(numbers) + (isConstant ? "" : `, mean ${short(mean, 3)}`);
   const lines = rows.map((row) => row.join(" "));
   return lines.length > 1 ? lines.map((line) => `[${line}]`).join(" ") : lines[0];
 }
 
-/** The sum of what has arrived, in rows; null where not all its numbers are known. */
-function sumOf(arrived) {
-  const all = arrived.map(({ gradient }) => gradient.rows);
-  if (!all.length || all.includes(null)) return null;
-  const total = all[0].map((row, r) => row.map((_, c) => sum(all.map((rows) => parsed(rows[r][c])))));
-  return total.flat().some(Number.isNaN) ? null : total.map((row) => row.map((x) => short(x)));
+/** The sum of gradients: of numbers, or of the means of blocks, which add up as well. Null where one isn't a number. */
+function sumOf(gradients, note = "sum so far") {
+  if (gradients.length < 2) return gradients[0] ?? null;
+  const added = (all, add) => all[0].map((row, r) => row.map((_, c) => add(all.map((rows) => rows[r][c]))));
+  const all = gradients.map(({ rows, cells }) => rows ?? cells);
+  const { rows: isFew, gaps } = gradients[0];
+  if (!isFew) return { cells: added(all, (cells) => (cells.includes(null) ? null : sum(cells))), gaps, note };
+  const rows = added(all, (texts) => short(sum(texts.map(parsed))));
+  return rows.flat().includes("nan") ? null : { rows };
 }
 
 // ---- elements
@@ -99,6 +150,7 @@ function make(what, ...parts) {
 
 const button = (what, text, onclick, label = null) => make(`button${what}`, { onclick, ariaLabel: label }, text);
 const link = (text, key) => button(".link", text, () => select(key));
+const linkTo = (item) => link(wordsOf(item), item.key);
 
 function makeShape(tag, className, d) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -115,9 +167,13 @@ function heatOf(x, top, most = 1) {
 
 const topOf = (numbers) => greatest(numbers.filter(Number.isFinite).map(Math.abs), 0);
 
-/** A heat map, `side` pixels a cell; cells that hold anything not finite are crossed out. */
-function heatMap(cells, side, label) {
-  const [width, height] = [cells[0].length * side, cells.length * side];
+/**
+ * A heat map, `side` pixels a cell; cells that hold anything not finite are crossed out. Arrays of more than two
+ * dimensions are matrices below each other, with gaps between them.
+ */
+function heatMap({ cells, gaps = [] }, side, label) {
+  const GAP = 2;
+  const [width, height] = [cells[0].length * side, cells.length * side + gaps.length * GAP];
   const canvas = make("canvas", { width: 2 * width, height: 2 * height, role: "img", ariaLabel: label }); // 2: sharp
   canvas.style.width = `${width}px`;
   const brush = canvas.getContext("2d");
@@ -125,7 +181,7 @@ function heatMap(cells, side, label) {
   const top = topOf(cells.flat());
   cells.forEach((row, r) =>
     row.forEach((x, c) => {
-      const place = [c * side, r * side, side, side];
+      const place = [c * side, r * side + gaps.filter((gap) => gap <= r).length * GAP, side, side];
       brush.fillStyle = heatOf(x, top);
       brush.fillRect(...place);
       if (x === null) cross(brush, ...place);
@@ -145,19 +201,40 @@ function matrix(rows, caption) {
   const top = values.length > 1 ? topOf(values) : 0;
   const cell = (x) => {
     const td = make("td", x === null ? "×" : typeof x === "string" ? x : short(x, 3));
-    td.style.background = heatOf(x === null ? 0 : parsed(x), top, 0.4);
+    td.style.background = heatOf(x === null ? 0 : parsed(x), top, 0.36);
     return td;
   };
   return make("table.matrix", caption && make("caption", caption), rows.map((row) => make("tr", row.map(cell))));
 }
 
 const longest = (cells) => greatest([cells.length, cells[0].length]);
-const scrolling = (table, label) => make("div.scroll", { tabIndex: 0, role: "group", ariaLabel: label }, table);
+function scrolling(table, label, kind = "") {
+  return make(`div.scroll.${kind}`, { tabIndex: 0, role: "group", ariaLabel: label }, table);
+}
 
 function smallNumbers(numbers) {
-  const { rows, cells, mean } = numbers;
+  const { rows, cells, mean, note } = numbers;
   if (rows) return [matrix(rows)];
-  return [heatMap(cells, longest(cells) > 8 ? 4 : 6, ""), make("small", mean !== null && range(numbers))];
+  return [heatMap(numbers, longest(cells) > 8 ? 4 : 6, ""), make("small", note ?? (mean !== null && range(numbers)))];
+}
+
+/** "a + b = sum", number by number where they are few, and else as small maps; "" where nothing is added yet. */
+function addends(arrived, total) {
+  if (arrived.length < 2 || !total) return "";
+  const all = arrived.map(({ gradient }) => gradient);
+  const minus = (x) => x.replaceAll("-", "−");
+  const term = (x, n) => (n && x.startsWith("-") ? `(${minus(x)})` : minus(x));
+  if (total.rows && total.rows.flat().length <= 6 && all.length <= 4) {
+    const terms = (r, c) => all.map(({ rows }, n) => term(rows[r][c], n)).join(" + ");
+    return total.rows.flatMap((row, r) => row.map((x, c) => make("div", `${terms(r, c)} = ${minus(x)}`)));
+  }
+  const asMap = (rows) => ({ cells: rows.map((row) => row.map(parsed)) });
+  const map = (numbers) => {
+    const small = numbers.rows ? asMap(numbers.rows) : numbers;
+    return heatMap(small, Math.max(3, Math.floor(24 / longest(small.cells))), "");
+  };
+  const first = all.slice(0, 5).flatMap((gradient, n) => (n ? ["+", map(gradient)] : [map(gradient)]));
+  return all.length > 5 ? [...first, "+ …"] : first;
 }
 
 // ---- what is drawn
@@ -180,24 +257,54 @@ function drawnWith(open) {
   const opened = [...boxes.keys()].filter((b) => closed[b] === null && members[b].length);
   const frames = opened.map((b) => ({ key: `b${b}`, box: b, isFrame: true, into: [], outOf: [], ...fromBox(b) }));
   for (const frame of frames) byKey.set(frame.key, frame);
-  return { items, edges, frames, byKey, itemOf };
+  const titles = new Map();
+  for (const title of [...items, ...frames].map(titleOf)) titles.set(title, (titles.get(title) ?? 0) + 1);
+  return { items, edges, frames, byKey, itemOf, titles };
 }
 
 const inOrder = (a, b) => a.members.at(-1) - b.members.at(-1); // each after what it needs
-const asItem = (i) => ({ node: i, record: nodes[i], parent: nodes[i].box, members: [i] });
-const fromBox = (b) => ({ node: records[b].output, record: records[b], parent: boxes[b].parent, members: members[b] });
+const withLive = (item) => ({ ...item, live: item.members.filter(isLive) });
+const asItem = (i) => withLive({ node: i, record: nodes[i], parent: nodes[i].box, members: [i] });
+const fromBox = (b) =>
+  withLive({ node: records[b].output, record: records[b], parent: boxes[b].parent, members: members[b] });
+
+/** Others may be meant: zeros, as a bias at the start, and the infinities of a mask. */
+const isAlarm = ({ alarms }, mark) => alarms.includes(mark);
+
+/** What is odd about a node, and alarming in a box whose output it is: each with the time from which it can be known. */
+function oddities(inside, output) {
+  const found = new Map();
+  for (const i of inside) {
+    const node = nodes[i];
+    const add = (text, isBad, from) => {
+      const known = found.get(text) ?? { text, isBad: false, from: Infinity };
+      found.set(text, { text, isBad: isBad || known.isBad, from: Math.min(from, known.from) });
+    };
+    for (const mark of node.marks) {
+      if (i !== output && !isAlarm(node, mark)) continue;
+      const text = i === output || mark.startsWith("inside: ") ? mark : `inside: ${mark}`;
+      add(text, isAlarm(node, mark), mark.includes("gradient ") ? wholeAt[i] : shownAt[i]);
+    }
+    if (node.failed) add(`failed: ${i === output ? failureOf(node) : node.failed}`, true, shownAt[i]);
+  }
+  for (const text of [...found.keys()]) found.delete(`inside: ${text}`); // it's told already
+  return [...found.values()];
+}
+nodes.forEach((node, i) => (node.oddities = oddities([i], i)));
 
 /** What each box says as a node. Its numbers are those of its output, if it has just one. */
 const records = boxes.map((box, b) => {
-  const inside = members[b];
+  const inside = members[b].some(isLive) ? members[b].filter(isLive) : members[b];
+  const within = new Set(inside);
   const all = inside.map((i) => nodes[i]);
-  const outputs = inside.filter((i) => i === nodes.length - 1 || users[i].some(([user]) => !inside.includes(user)));
+  const isUsedOutside = (i) => users[i].some(([user]) => !within.has(user));
+  const outputs = inside.filter((i) => nodes[i].isRoot || !users[i].length || isUsedOutside(i));
   const output = outputs.length === 1 ? outputs[0] : null;
-  const marks = new Set(all.flatMap((node) => node.marks));
   const n_operations = all.filter((node) => node.kind === "operation").length;
   const last = nodes[output ?? inside.at(-1)];
-  const common = { output, n_operations, uses: last?.uses };
-  if (box.operation) return { ...box.operation, ...common, ...changeOf(all) };
+  const change = changeOf(members[b].map((i) => nodes[i]));
+  const common = { output, n_operations, uses: last?.uses, oddities: oddities(inside, output), ...change };
+  if (box.operation) return { ...box.operation, ...common };
   return {
     ...last,
     ...common,
@@ -206,11 +313,9 @@ const records = boxes.map((box, b) => {
     rule: box.isRule && box.type,
     title: box.name || box.type,
     options: box.name && box.type,
-    marks: [...marks].map((mark) => (last.marks.includes(mark) ? mark : `inside: ${mark}`)),
-    bytes: sum(all.map((node) => node.bytes)),
+    bytes: sum(all.map((node) => (node.kind === "operation" ? node.bytes : 0))),
     flops: sum(all.map((node) => node.flops)),
     failed: all.map((node) => node.failed).find(Boolean) ?? "",
-    ...changeOf(all),
     sources: [],
   };
 });
@@ -248,6 +353,8 @@ function edgesInto(item, itemOf) {
 // items stand in rows. What an item gives to others is a "signal": it runs down through a free lane in each row, so
 // that no line crosses a node. A signal enters and leaves boxes through ports.
 
+const MOST_ROLES = 4; // that are told on the face of a node
+const IN_ORDER = ["matmul", "subtract", "divide", "power"]; // whose inputs can't change places
 const [GAP_ACROSS, GAP_DOWN, LANE, PADDING, HEADER, SWEEPS] = [24, 26, 14, 16, 30, 12];
 
 /** Gives every item and frame its x and y, and every edge the points it runs through. Sizes must be known. */
@@ -481,10 +588,11 @@ function pointsOf(edge) {
   return points;
 }
 
-/** Arrows that reach an item stand beside each other, in the order in which they come. */
-function spreadArrows({ into, width }) {
+/** Arrows that reach an item stand beside each other: in the order in which they come, or in that of the arguments. */
+function spreadArrows({ into, width, record }) {
   const comesFrom = (edge) => edge.points.at(-2).x;
   const sorted = [...into].sort((a, b) => comesFrom(a) - comesFrom(b));
+  if (IN_ORDER.includes(record.rule) && record.sources.length) sorted.splice(0, sorted.length, ...into);
   const step = Math.min(width / sorted.length, 60);
   sorted.forEach((edge, n) => {
     edge.shift = (n - (sorted.length - 1) / 2) * step; // of the arrow from the middle of the item
@@ -516,6 +624,7 @@ const elements = new Map(); // of items and frames, made once
 function redraw() {
   drawn = drawnWith(state.open);
   stops = stopsOf(drawn);
+  state.time = stops[stopNow()].time; // or a box that was closed in the middle would have sent half of its gradients
   const { items, frames, edges } = drawn;
   if (state.selected && !drawn.byKey.has(state.selected)) state.selected = standsFor(state.selected).key;
   page.frames.replaceChildren(...frames.map((frame) => elementOf(frame).area));
@@ -546,6 +655,7 @@ function measure() {
     const { area, whole } = element;
     element.size ??= item.isFrame ? [whole.offsetWidth, 0] : [area.offsetWidth + 1, area.offsetHeight];
     [item.width, item.height] = element.size;
+    if (item.isFrame) [item.header] = element.size;
   }
 }
 
@@ -556,9 +666,19 @@ function put({ style }, given) {
 function putInPlace(item) {
   const { x, y, width, height, isFrame, into } = item;
   const { whole, area, roles } = elementOf(item);
-  put(whole, { left: isFrame ? x + 3 : x, top: isFrame ? y + 3 : y });
+  put(whole, { left: x, top: isFrame ? y + 3 : y });
   put(area, isFrame ? { left: x, top: y, width, height } : { width, height });
-  roles?.forEach((role, k) => put(role, { left: width / 2 + into[k].shift }));
+  if (isFrame) return put(whole, { left: x + besidePorts(item) });
+  const letters = greatest(titleOf(item).split(WORD_END).map((part) => part.length));
+  area.style.setProperty("--far", `${Math.min(21, width / letters / 0.68)}px`); // a title isn't broken inside words
+  roles.forEach((role, k) => put(role, { left: width / 2 + into[k].shift }));
+}
+
+/** Where the header of a frame stands: where no line comes in, if there is such a place. */
+function besidePorts({ entries, width, header }) {
+  const ports = [...entries.values()];
+  const isFree = (x) => x + header < width && ports.every((port) => port < x - 4 || port > x + header + 4);
+  return [3, ...ports.map((port) => port + 8)].find(isFree) ?? 3;
 }
 
 function frameElement({ box: b, key }) {
@@ -577,7 +697,14 @@ function itemElement(item) {
   const word = box !== null ? count(record.n_operations, "operation") : kind === "operation" ? name : kind;
   const area = make(
     `div.node.${kind}.${change}`,
-    { role: "button", tabIndex: 0, id: key, onclick: () => choose(item) },
+    {
+      role: "button",
+      tabIndex: 0,
+      id: key,
+      onclick: () => choose(item),
+      onpointerenter: () => showRoles(key),
+      onpointerleave: () => showRoles(state.selected),
+    },
     roles,
     make("div.title", breakable(title)),
     word !== title && word && make("div.word", word),
@@ -585,7 +712,10 @@ function itemElement(item) {
     !record.failed && make("div.word", `${record.shape} ${record.dtype}`),
     make("div.figures", parts.value, parts.gradient),
     parts.arrived,
-    marksOf(record),
+    parts.addends,
+    parts.marks.map(({ element }) => element),
+    changeMark(record),
+    savesOutput(item) && make("span.saved", { title: "its output is saved for backward" }),
   );
   const longest = greatest(roles.map((role) => role.textContent.length), 0);
   put(area, { minWidth: Math.max(100, 24 + 6 * roles.length * longest) });
@@ -594,39 +724,58 @@ function itemElement(item) {
 }
 
 /** Long names may break after their dots and underscores. */
+const WORD_END = /(?<=[._])|\s/;
 const breakable = (text) => text.split(/(?<=[._])/).flatMap((part) => [part, make("wbr")]);
 
+const byLength = (a, b) => b.length - a.length; // the longest first
+
 /** What changes on a node while it plays. Gradients leave room for the widest of the running sums. */
-function partsOf({ record, node }) {
+function partsOf(item) {
+  const { record, node } = item;
   const figure = (word, x) => x && make(`div.figure.${word}`, make("span.word", word), smallNumbers(x));
   const parts = node === null ? [] : arrivals[node];
-  const sums = parts.slice(-9).map((_, n, first) => sumOf(first.slice(n)) ?? []);
+  const sums = parts.slice(0, 9).map((_, n) => sumSoFar(node, n + 1)?.rows ?? []);
   const gradient = figure("gradient", record.gradient);
   gradient?.style.setProperty("--widest", `${greatest(sums.flat(2).map((text) => text.length)) + 1}ch`);
   const isInTitle = record.value?.rows?.[0][0] === record.title; // the number of a constant
+  const isSum = gradient && parts.length > 1;
+  const marks = record.oddities.map((odd) => ({ ...odd, element: markOf(odd) }));
   return {
     value: !isInTitle && figure("value", record.value),
     gradient,
-    arrived: gradient && parts.length > 1 ? make("div.arrived", arrivedText(1, parts.length)) : null,
+    arrived: isSum && make("div.arrived", [1, parts.length].map((here) => arrivedText(item, here)).sort(byLength)[0]),
+    addends: isSum && make("div.addends", addends(parts, record.gradient)),
+    marks,
   };
 }
 
 /** The names of arguments, which stand where their arrows end; one alone needs no name. */
 function rolesOf({ record, into }) {
-  const isTold = into.length > 1 && into.length <= 4 && record.sources.length;
+  const isTold = into.length > 1 && into.length <= MOST_ROLES && record.sources.length;
   return isTold ? into.map((edge) => make("span.role", edge.source.role)) : [];
 }
 
-/** A value of zeros may be meant, as a bias at the start. */
-const isAlarm = (mark) => !["all zero", "inside: all zero"].includes(mark);
+/** Where there are too many for the face, they stand at the arrows while one looks at the node. */
+function showRoles(key) {
+  const { into = [], record } = drawn.byKey.get(key) ?? {};
+  const isTold = into.length > MOST_ROLES && record.sources.length;
+  const hints = isTold ? into.map(({ source }) => make("div.label.hint", source.role)) : [];
+  hints.forEach((hint, k) => put(hint, { left: into[k].points.at(-1).x, top: into[k].points.at(-1).bottom - 14 }));
+  page.hints.replaceChildren(...hints);
+}
 
-function marksOf({ marks, failed, change }) {
+const savesOutput = ({ record }) => record.kind === "operation" && record.savesOutput;
+
+const odditiesNow = ({ oddities }) => oddities.filter(({ from }) => from <= state.time);
+
+function markOf({ text, isBad }) {
+  const sign = text.startsWith("failed") ? "✗" : "⚠";
+  return isBad ? make("div.mark", `${sign} ${text}`) : make("div.word", text);
+}
+
+function changeMark({ change, difference }) {
   const signs = { added: "+", removed: "−", changed: "≠" };
-  return [
-    ...marks.map((mark) => (isAlarm(mark) ? make("div.mark", `⚠ ${mark}`) : make("div.word", mark))),
-    failed && make("div.mark", `✗ failed: ${failed}`),
-    change && make("div.change", `${signs[change]} ${change}`),
-  ];
+  return change && make("div.change", `${signs[change]} ${change}`, difference && `: ${difference}`);
 }
 
 function edgeElement(edge) {
@@ -649,7 +798,7 @@ function edgeElement(edge) {
 /** The times at which something happens that can be seen: a closed box takes one step for all that is in it. */
 function stopsOf({ items }) {
   const stopsAt = (times, phase) => {
-    const found = items.map((item) => ({ item, phase, time: greatest(item.members.map((i) => times[i]), 0) }));
+    const found = items.map((item) => ({ item, phase, time: greatest(item.live.map((i) => times[i]), 0) }));
     const sorted = found.filter((stop) => stop.time).sort((a, b) => a.time - b.time);
     return sorted.map((stop, n) => ({ ...stop, number: n + 1, of: sorted.length }));
   };
@@ -664,51 +813,104 @@ function stopsOf({ items }) {
 
 const stopNow = () => stops.findLastIndex((stop) => stop.time <= state.time);
 
-const isMade = (item) => item.members.every((i) => madeAt[i] <= state.time);
+function isMade({ live }) {
+  return live.length ? live.every((i) => madeAt[i] <= state.time) : state.time === endTime;
+}
 
 /** Whether a gradient goes over an edge after one time and up to another. */
 const isSending = (edge, after) =>
   edge.parts.some((part) => sends(part) && sentAt[part[0]] > after && sentAt[part[0]] <= state.time);
 
+/** What goes back over an edge; over that of a closed box it may be the sum of several. */
+function gradientOf({ source, parts }) {
+  return source.gradient ?? sumOf(parts.filter(sends).map((part) => sourceOf(part).gradient), "sum");
+}
+
+/** The sum of the first gradients that arrive at a node, which the data has, or else of what is shown of them. */
+function sumSoFar(node, n) {
+  const [{ sums }, all] = [nodes[node], arrivals[node]];
+  const known = sums.length === all.length && sums[n - 1];
+  if (known) return n > 1 ? { ...known, note: "sum so far" } : known;
+  return sumOf(all.slice(0, n).map(({ gradient }) => gradient));
+}
+
 /** How far the gradient of an item has come: what has arrived, of how many, and the running sum. */
 function gradientNow({ node, record }) {
   const all = node === null ? [] : arrivals[node];
   const here = all.filter(({ time }) => time <= state.time);
-  const isWhole = all.length ? here.length === all.length : state.time >= seedTime;
-  const rows = isWhole ? null : sumOf(here);
-  return { here: here.length, of: all.length, isWhole, numbers: isWhole ? record.gradient : rows && { rows } };
+  const isWhole = state.time >= (node === null ? seedTime : wholeAt[node]);
+  const numbers = isWhole ? record.gradient : here.length > 0 ? sumSoFar(node, here.length) : null;
+  return { here, of: all.length, isWhole, numbers };
 }
 
-const arrivedText = (here, of) => (here === of ? `sum of ${of}` : `${here} of ${of} gradients arrived`);
+/** Of a sum: how much of it is here, and where it comes from what can't be seen. */
+function arrivedText(item, here) {
+  const of = arrivals[item.node].length;
+  if (here < of) return `${here} of ${of} gradients arrived`;
+  const seen = item.outOf.filter((edge) => edge.parts.some(sends)).length + Boolean(nodes[item.node].seed);
+  return `sum of ${of}${seen < of ? insideOf(item) : ""}`;
+}
+
+/** Which closed boxes take an item more than once; their edges are one. */
+function insideOf({ outOf }) {
+  const boxes = outOf.filter(({ parts }) => parts.length > 1).map((edge) => edge.to);
+  return boxes.length ? `, inside ${listed(boxes)}` : ", inside";
+}
 
 function captionOf({ phase, item, number = 0, of, sent }, before) {
-  const { title, name, shape, failed } = item?.record ?? {};
   const [forward, backward] = [`forward ${number} of ${of}:`, `backward ${number} of ${of}:`];
-  const given = phase === "forward" && titlesOf(item.into.map((edge) => edge.from));
-  const made = name ? `${name} ${shape}` : shape;
-  const start = (i) => `${nodes[i].title}, whose gradient is ${told(nodes[i].seed)}`;
-  const why = nodes.some((node) => node.failed) ? "an operation failed" : "the root isn't a single number";
   const captions = {
     start: () => `${forward} nothing is computed yet; parameters, inputs and constants are given`,
-    forward: () => `${forward} ${title} ${failed ? `fails: ${failed}` : `makes ${made} from ${given}`}`,
-    seed: () => `${backward} it starts at ${roots.map(start).join("; ")}`,
-    backward: () => `${backward} ${title} sends back to ${sentText(item, before)}`,
-    end: () => `everything: ${count(of, "operation")} forward, ${sent ? `${sent} backward` : `no gradient: ${why}`}`,
+    forward: () => `${forward} ${wordsOf(item)} ${madeText(item)}`,
+    seed: () => `${backward} it starts at ${roots.map(seedText).join("; ")}`,
+    backward: () => `${backward} ${wordsOf(item)} ${sentText(item, before)}`,
+    end: () => endText(of, sent),
   };
   return captions[phase]();
 }
 
-/** Who receives what an item sends, and who of them has to wait for more. */
+function madeText({ record, into }) {
+  if (record.failed) return `fails: ${failureOf(record)}`;
+  return `makes ${record.shape} from ${listed(into.map((edge) => edge.from))}`;
+}
+
+const seedText = (i) => `${wordsOf(drawn.itemOf[i])}, whose gradient is ${told(nodes[i].seed)}`;
+
+/** The formula of what happens, where it is short; those of the way back begin with `d_` or `∂`. */
+function reasonOf({ phase, item }) {
+  const formulas = formulaOf(item?.record.rule).flatMap(({ text }) => text.split(/, {2,}/));
+  const told = formulas.filter((text) => /^(d_|∂)/.test(text) === (phase === "backward")).join(",  ");
+  return told.length <= 100 && !item?.record.failed ? told : "";
+}
+
+/** Who receives what an item sends, and who of them has to wait for more. Parameters of a box can't be seen. */
 function sentText(item, before) {
-  const receivers = new Set(item.into.filter((edge) => isSending(edge, before)).map((edge) => edge.from));
-  const remarks = [...receivers].map((from) => {
+  const receivers = [...new Set(item.into.filter((edge) => isSending(edge, before)).map((edge) => edge.from))];
+  const isFilled = (i) => arrivals[i].some(({ time }) => time > before && time <= state.time);
+  const own = item.box === null ? [] : item.live.filter((i) => nodes[i].kind === "parameter" && isFilled(i));
+  const remarks = receivers.map((from) => {
     const { here, of, isWhole } = gradientNow(from);
     if (of < 2) return "";
     const all = of === 2 ? "both of its 2 gradients" : `all ${of} of its gradients`;
-    return `; ${from.record.title} has ${isWhole ? `${all}: they are added` : `${here} of its ${of} gradients`}`;
+    return `; ${wordsOf(from)} has ${isWhole ? `${all}: they are added` : `${here.length} of its ${of} gradients`}`;
   });
-  return titlesOf([...receivers]) + remarks.join("");
+  const sent = receivers.length && `sends back to ${listed(receivers)}`;
+  const fills = own.length && `fills the gradients of its ${count(own.length, "parameter")}`;
+  return ([sent, fills].filter(Boolean).join(", and ") || "sends nothing out of it") + remarks.join("");
 }
+
+/** How much there was: a closed box is one step for many operations. */
+function endText(steps, sent) {
+  const n_operations = operations.length - Boolean(failure);
+  const made = count(n_operations, "operation");
+  const forward = steps === operations.length ? `${made} forward` : `${count(steps, "step")} forward (${made})`;
+  if (failure) return `everything: ${forward}, then ${failure.title} failed`;
+  if (!sent) return `everything: ${forward}, no gradient: the root isn't a single number`;
+  const without = n_operations - senders.length;
+  const rest = without && `; ${count(without, "operation")} without a gradient`;
+  return `everything: ${forward}, ${sent} backward${rest || ""}`;
+}
+
 
 function update() {
   const place = stopNow();
@@ -717,16 +919,38 @@ function update() {
   page.graph.dataset.phase = stop.phase;
   for (const item of drawn.items) showItem(item, stop);
   for (const edge of drawn.edges) showEdge(edge, stop, before);
+  showLabels(stop.phase === "backward" ? before : endTime);
   for (const frame of drawn.frames) elementOf(frame).area.classList.toggle("selected", frame.key === state.selected);
   const caption = captionOf(stop, before);
   if (page.caption.textContent !== caption) page.caption.textContent = caption; // or it would be read out again
+  page.reason.textContent = reasonOf(stop);
   page.step.max = stops.length - 1;
   page.step.value = place;
   page.step.setAttribute("aria-valuetext", caption);
   page.back.disabled = place === 0;
   page.forth.disabled = place === stops.length - 1;
   showPanel();
+  showRoles(state.selected);
+  if (!page.table.hidden) showRows(before);
   keepState();
+}
+
+/** What is on its way to a sum stands on its edge, for it can't be seen at the end of it. */
+function showLabels(before) {
+  const sending = drawn.edges.filter((edge) => isSending(edge, before) && gradientNow(edge.from).of > 1);
+  const labels = sending.map((edge) => make("div.label.gradient", smallNumbers(gradientOf(edge))));
+  page.labels.replaceChildren(...labels);
+  const taken = [];
+  sending.forEach((edge, n) => {
+    const line = edge.element.firstChild;
+    const middle = line.getPointAtLength(Math.min(line.getTotalLength() / 2, 60));
+    const { offsetWidth: width, offsetHeight: height } = labels[n];
+    const place = { x: middle.x - width / 2, y: middle.y - height / 2, width, height };
+    const isInWay = (other) => Math.abs(other.y - place.y) < height && Math.abs(other.x - place.x) < width;
+    for (const other of taken) if (isInWay(other)) place.x = other.x + other.width + 4;
+    taken.push(place);
+    put(labels[n], { left: place.x, top: place.y });
+  });
 }
 
 function toggleAll(element, classes) {
@@ -736,31 +960,37 @@ function toggleAll(element, classes) {
 function showItem(item, stop) {
   const { record, key, box } = item;
   const { area, parts } = elementOf(item);
-  const { here, of, isWhole, numbers } = gradientNow(item);
+  const { here, isWhole, numbers } = gradientNow(item);
   const current = stop.item === item || (stop.phase === "seed" && item.members.some((i) => roots.includes(i)));
   const pending = !isMade(item);
-  toggleAll(area, { pending, current, waiting: here > 0 && !isWhole });
+  const isSum = here.length > 1 && numbers;
+  toggleAll(area, { pending, current, waiting: here.length > 0 && !isWhole });
   parts.gradient?.classList.toggle("hidden", !numbers);
+  for (const { element, from } of parts.marks) element.classList.toggle("hidden", from > state.time);
   if (parts.arrived) {
-    parts.arrived.textContent = arrivedText(here, of);
-    parts.arrived.classList.toggle("hidden", !here);
+    parts.arrived.textContent = arrivedText(item, here.length);
+    parts.arrived.classList.toggle("hidden", !here.length);
+    parts.addends.classList.toggle("hidden", !isSum);
     if (numbers) parts.gradient.replaceChildren(parts.gradient.firstChild, ...smallNumbers(numbers));
+    if (isSum) parts.addends.replaceChildren(...addends(here, numbers));
   }
   const kind = box === null ? record.kind : `closed box of ${count(record.n_operations, "operation")}`;
   const value = record.value && `value ${told(record.value)}`;
   const gradient = numbers && `gradient ${told(numbers)}`;
-  const figures = pending ? ["not computed yet"] : [value, gradient];
-  const words = [record.title, kind, record.shape, ...figures, ...record.marks, record.failed];
+  const figures = !pending ? [value, gradient] : item.live.length > 0 && ["not computed yet"];
+  const odd = odditiesNow(record).map(({ text }) => text);
+  const change = [record.change, record.difference].filter(Boolean).join(": ");
+  const words = [titleOf(item), kind, record.shape, ...(figures || []), ...odd, change];
   area.ariaLabel = words.filter(Boolean).join(", ");
   area.ariaPressed = key === state.selected;
 }
 
 function showEdge(edge, stop, before) {
-  const isBackward = stop.phase === "backward";
-  const sending = isBackward && isSending(edge, before);
-  const sent = isBackward && isSending(edge, seedTime);
+  const isEnd = stop.phase === "end";
+  const sending = stop.phase === "backward" && isSending(edge, before);
+  const sent = (isEnd || stop.phase === "backward") && isSending(edge, seedTime);
   const giving = stop.phase === "forward" && stop.item === edge.to;
-  const near = [edge.from.key, edge.to.key].includes(state.selected);
+  const near = isEnd && [edge.from.key, edge.to.key].includes(state.selected);
   toggleAll(edge.element, { pending: !isMade(edge.to), sent, sending, giving, near });
   if (sending || giving) page.edges.append(edge.element); // above the others
 }
@@ -774,18 +1004,22 @@ function goTo(time) {
   update();
 }
 
-function step(by) {
-  const stop = stops[stopNow() + by];
+/** To one of the stops, and to where it happens; `near` comes close enough to read. */
+function goToStop(place, near = false) {
+  const stop = stops[place];
   if (!stop) return;
   goTo(stop.time);
-  if (stop.item) bringIntoView(stop.item);
+  const item = stop.phase === "seed" ? drawn.itemOf[roots[0]] : stop.item;
+  if (item && !page.graph.hidden) bringIntoView(item, near);
 }
+
+const step = (by, near) => goToStop(stopNow() + by, near);
 
 function play() {
   if (timer) return pause();
   if (state.time === endTime) goTo(0);
   const next = () => {
-    step(1);
+    step(1, true);
     if (state.time === endTime) pause();
     else timer = setTimeout(next, 900 / page.speed.value);
   };
@@ -833,7 +1067,7 @@ function openAround(key) {
 
 // ---- view
 
-const view = { x: 0, y: 0, scale: 1 };
+const view = { x: 0, y: 0, scale: 1, isFitted: false };
 const FAR = 0.45; // below that, titles alone are readable
 const NEAR = 0.75; // from there on, numbers are easy to read
 const FEW = 8; // items that a first view has at least
@@ -844,9 +1078,18 @@ function showView() {
 }
 
 function moveBy(dx, dy) {
+  if (dx || dy) view.isFitted = false;
   view.x += dx;
   view.y += dy;
   showView();
+}
+
+/** What changes the room of the graph leaves its middle where it is, or all of it in view. */
+function withRoom(change) {
+  const { clientWidth, clientHeight } = page.graph;
+  change();
+  if (view.isFitted) fit();
+  else moveBy((page.graph.clientWidth - clientWidth) / 2, (page.graph.clientHeight - clientHeight) / 2);
 }
 
 /** Zooms by a factor; what is under the pointer, or else in the middle, stays where it is. */
@@ -857,6 +1100,7 @@ function zoomBy(factor, pointer = null) {
   view.x = x - ((x - view.x) * scale) / view.scale;
   view.y = y - ((y - view.y) * scale) / view.scale;
   view.scale = scale;
+  view.isFitted = false;
   showView();
 }
 
@@ -865,6 +1109,7 @@ function fit(width = page.graph.clientWidth, height = page.graph.clientHeight, m
   view.scale = Math.max(scale, 0.02);
   view.x = (width - drawn.width * view.scale) / 2;
   view.y = (height - drawn.height * view.scale) / 2;
+  view.isFitted = true;
   showView();
 }
 
@@ -901,7 +1146,7 @@ const pointers = new Map(); // those that are down: one moves, two zoom
 let dragged = 0; // how far, since the first came down
 
 function pointerDown(event) {
-  if (event.button || event.target.closest("#legend")) return;
+  if (event.button) return;
   if (!pointers.size) dragged = 0;
   pointers.set(event.pointerId, event);
 }
@@ -955,9 +1200,10 @@ function showPanel() {
   const isSame = panel.dataset.key === item?.key;
   const stations = () => [...about.querySelectorAll("button, .scroll")];
   const focused = stations().indexOf(document.activeElement);
-  panel.hidden = !item;
+  if (panel.hidden === Boolean(item)) withRoom(() => (panel.hidden = !item));
   panel.dataset.key = item?.key ?? "";
-  page["panel-title"].textContent = item?.record.title;
+  page["panel-title"].textContent = item && titleOf(item);
+  page["panel-number"].textContent = item && numberOf(item);
   about.replaceChildren(...(item ? aboutItem(item) : []).flat(3).filter(Boolean));
   if (focused >= 0) (stations()[isSame ? focused : 0] ?? page.close).focus({ preventScroll: true });
   if (!isSame) panel.scrollTop = 0;
@@ -970,33 +1216,48 @@ function closePanel() {
 }
 
 function aboutItem(item) {
-  const { record, box, into, outOf, isFrame } = item;
+  const { record, box, isFrame } = item;
+  const { into, outOf } = closedFormOf(item);
   const isRule = box !== null && boxes[box].isRule;
   const isResult = record.kind === "operation" || record.kind === "box";
   const kind = box === null ? record.kind : `${isFrame ? "open" : "closed"} ${isRule ? "operation" : "module"}`;
   return [
     make("p.kind", kind, box !== null && button("", `${isFrame ? "Close" : "Open"} this box`, () => toggleBox(box))),
-    marksOf(record),
-    record.difference && make("p", `${record.change}: ${record.difference}`),
+    odditiesNow(record).map(markOf),
+    changeMark(record),
     facts({
       Name: record.name !== record.title && record.name,
       Shape: !record.failed && record.shape,
       "Data type": record.dtype,
       [record.kind === "box" ? "Type" : "Options"]: record.options,
       Holds: box !== null && count(record.n_operations, "operation"),
-      Used: record.uses ? count(record.uses, "time") : isResult && !record.failed && "not: it's a result",
+      Used: record.uses ? usesText(item) : isResult && !record.failed && "not: it's a result",
       Memory: record.bytes && bytes(record.bytes),
       Work: record.flops && amount(record.flops),
-      Saved: record.savesOutput && "its output, for backward",
+      Saved: savesOutput(item) && "its output, for backward",
       "Made in": record.line,
-      In: item.parent !== null && around(item.parent).reverse().map((b) => link(records[b].title, `b${b}`)),
+      In: item.parent !== null && around(item.parent).reverse().map((b) => linkTo(drawn.byKey.get(`b${b}`))),
     }),
     theory(record),
     valueSections(item),
-    edgeSection("Made of", into, (edge) => edge.from, "sends back"),
-    edgeSection("Used by", outOf, (edge) => edge.to, "sends"),
-    jacobianSection(item),
+    edgeSection("Inputs", into, (edge) => edge.from),
+    edgeSection("Used by", outOf, (edge) => edge.to, "sends to this node"),
+    backwardSection(item, into),
   ];
+}
+
+/** An open box has the edges that it has when it is closed. */
+function closedFormOf(item) {
+  if (!item.isFrame) return item;
+  const open = new Set(state.open);
+  open.delete(item.box);
+  return drawnWith(open).byKey.get(item.key);
+}
+
+function usesText(item) {
+  const shown = closedFormOf(item);
+  const { uses } = item.record;
+  return count(uses, "time") + (shown.outOf.length < uses ? insideOf(shown) : "");
 }
 
 function facts(given) {
@@ -1004,55 +1265,83 @@ function facts(given) {
   return make("dl", found.map(([word, value]) => [make("dt", word), make("dd", value)]));
 }
 
+/** The lines of a rule's formulas, and their labels. */
+function formulaOf(rule) {
+  return (rules[rule]?.formula ?? []).map((line) => {
+    const label = line.match(/\([a-z]\w*\.\d+\)$/)?.[0] ?? "";
+    return { text: line.slice(0, line.length - label.length).trim(), label };
+  });
+}
+
 /** What the rule does, in words and formulas; a formula's label stands at the right. */
 function theory({ rule }) {
-  const { about = "", formula = [] } = rules[rule] ?? {};
-  const lines = formula.map((line) => {
-    const label = line.match(/\([a-z]\w*\.\d+\)$/)?.[0] ?? "";
-    return make("div", make("code", line.slice(0, line.length - label.length).trim()), make("span", label));
-  });
-  return [about && make("p", about), lines.length > 0 && make("div.formula", lines)];
+  const { about = "" } = rules[rule] ?? {};
+  const lines = formulaOf(rule).map(({ text, label }) => make("div", make("code", text), make("span", label)));
+  return [about && make("p", withCode(about)), lines.length > 0 && make("div.formula", lines)];
 }
+
+/** What stands in backticks is code. */
+const withCode = (text) => text.split("`").map((part, n) => (n % 2 ? make("code", part) : part));
 
 function allNumbers(numbers, word) {
   const { rows, cells } = numbers;
-  if (rows) return [scrolling(matrix(rows), word)];
+  if (rows) return [scrolling(matrix(rows), word, word)];
   const side = Math.min(24, Math.floor(288 / longest(cells)));
-  return [heatMap(cells, side, `heat map of the ${word}`), make("p.later", told(numbers))];
+  const line = make(word === "gradient" ? "p.gradient" : "p.later", told(numbers));
+  return [heatMap(numbers, side, `heat map of the ${word}`), line];
 }
 
 function valueSections(item) {
   const { value, gradient } = item.record;
   const { here, of, numbers } = gradientNow(item);
+  const sums = make("div.addends", addends(here, numbers));
   const section = (title, numbers) => [
     make(`h3.${title.toLowerCase()}`, title),
     numbers ? allNumbers(numbers, title.toLowerCase()) : make("p.later", "not there yet"),
   ];
-  const remark = of > 1 && here > 0 && arrivedText(here, of);
+  const remark = of > 1 && here.length > 0 && make("p", arrivedText(item, here.length));
   return [
     value && section("Value", isMade(item) && value),
     gradient && section("Gradient", numbers),
-    gradient && remark && make("p", remark),
+    gradient && remark && [remark, scrolling(sums, "the sum")],
   ];
 }
 
 function edgeSection(title, edges, other, verb) {
   const entries = edges.map((edge) => {
-    const { role, saved, carries, gradient } = edge.source;
+    const { role, saved, carries } = edge.source;
     const remarks = [role && `as ${role}`, saved && "saved for backward", !carries && "no gradient flows back"];
-    const isSent = gradient && isSending(edge, seedTime);
-    const sent = isSent && make("div.sum.gradient", make("span.word", verb), smallNumbers(gradient));
-    return make("li", link(other(edge).record.title, other(edge).key), ` ${remarks.filter(Boolean).join(", ")}`, sent);
+    const gradient = verb && isSending(edge, seedTime) && gradientOf(edge);
+    const sent = gradient && make("div.sum.gradient", make("span.word", verb), smallNumbers(gradient));
+    return make("li", linkTo(other(edge)), ` ${remarks.filter(Boolean).join(", ")}`, sent);
   });
   return entries.length > 0 && [make("h3", title), make("ul", entries)];
 }
 
-function jacobianSection({ record, into }) {
-  const tables = into.filter(({ source }) => source.jacobian).map(({ source }) => {
-    const caption = `∂ ${record.title} / ∂ ${source.role}: a row for each number of the output`;
-    return scrolling(matrix(source.jacobian, caption), caption);
+/** What happens on the way back: what arrives, times the derivative, goes on to each input. */
+function backwardSection(item, into) {
+  const { record } = item;
+  const back = into.filter(({ source, parts }) => source.jacobian || parts.some(sends));
+  if (!back.length) return "";
+  const { isWhole, numbers } = gradientNow(item);
+  const arrived = isWhole && numbers;
+  const parts = back.map((edge) => {
+    const gradient = isSending(edge, seedTime) && gradientOf(edge);
+    const times = edge.source.jacobian ? "that times the derivative" : "";
+    const words = make("span.word", `sends back to ${wordsOf(edge.from)}${times && `, ${times}`}:`);
+    return [derivativeOf(record, edge), gradient && make("div.sum.gradient", words, smallNumbers(gradient))];
   });
-  return tables.length > 0 && [make("h3", "Derivative"), ...tables];
+  const start = arrived && make("div.sum.gradient", make("span.word", "arrives:"), smallNumbers(arrived));
+  return [make("h3", "Backward"), start, parts];
+}
+
+/** Rows for the numbers of the output, columns for those of an input: written out where they are few. */
+function derivativeOf({ title, shape, kind }, { source, from }) {
+  const caption = `∂ ${title} / ∂ ${source.role || wordsOf(from)}`;
+  const isFew = source.jacobian && `${caption}: a row for each number of the output`;
+  if (isFew) return scrolling(matrix(source.jacobian, isFew), isFew);
+  const [rows, columns] = [shape, nodes[source.node].shape].map(sizeOf);
+  return kind === "operation" && make("p.later", `${caption}: ${rows} × ${columns} numbers, not written out`);
 }
 
 // ---- search, and the table
@@ -1085,18 +1374,39 @@ function toggleTable() {
   page.table.hidden = !isTable;
   page.graph.hidden = isTable;
   page["as-table"].ariaPressed = isTable;
-  if (!isTable) fit();
-  else page.rows.replaceChildren(...nodes.map(rowOf));
+  if (!isTable) return fit();
+  page.rows.replaceChildren(...nodes.map(rowOf));
+  update();
 }
 
-function rowOf({ title, kind, name, options, sources, marks, failed, shape, dtype, value, gradient }, i) {
-  const word = kind === "operation" ? name : kind !== title && kind;
-  const remarks = [word, options, ...marks, failed && `failed: ${failed}`];
-  const given = sources.map((source) => `${sources.length > 1 ? `${source.role} ` : ""}#${source.node + 1}`);
-  const cells = [given.join(", "), `${shape} ${dtype}`, told(value), told(gradient)].map((text) => make("td", text));
-  const call = make("td", link(title, `n${i}`), ` ${remarks.filter(Boolean).join(", ")}`);
-  return make("tr", make("th", { scope: "row" }, `${i + 1}`), call, cells);
+/** Rows say what is there by now; those of the last step are marked. */
+function showRows(before) {
+  const isNow = (time) => time > before && time <= state.time && state.time !== endTime;
+  [...page.rows.children].forEach((row, i) => {
+    const current = isNow(madeAt[i]) || isNow(sentAt[i]);
+    toggleAll(row, { pending: shownAt[i] > state.time, waits: wholeAt[i] > state.time, current });
+  });
+  page.rows.querySelector(".current")?.scrollIntoView({ block: "nearest" });
 }
+
+function rowOf(node, i) {
+  const { title, kind, name, options, sources, oddities, savesOutput, change, difference } = node;
+  const { shape, dtype, value, gradient } = node;
+  const word = kind === "operation" ? name : kind !== title && kind;
+  const odd = oddities.map(({ text, from }) => make(`span.of-${from < seedTime ? "value" : "gradient"}`, `, ${text}`));
+  const remarks = [word, options, savesOutput && "output saved", change, difference].filter(Boolean).join(", ");
+  const given = sources.map(({ role, node, saved }) => {
+    return `${sources.length > 1 ? `${role} ` : ""}#${node + 1}${saved ? " (saved)" : ""}`;
+  });
+  const cells = [given.join(", "), `${shape} ${dtype}`].map((text) => make("td", text));
+  const call = make("td", link(title, `n${i}`), ` ${remarks}`, odd);
+  const terms = arrivals[i].length > 1 && make("small", `sum of ${arrivals[i].length}`);
+  const values = [make("td.value", linesOf(value)), make("td.gradient", gradient && [linesOf(gradient), terms])];
+  return make("tr", make("th", { scope: "row" }, `${i + 1}`), call, cells, values);
+}
+
+/** Numbers with a line for each row. */
+const linesOf = (numbers) => numbers?.rows?.map((row) => make("div", row.join(" "))) ?? told(numbers);
 
 // ---- theme, and printing
 
@@ -1114,10 +1424,24 @@ function nextTheme() {
   showTheme();
 }
 
-/** On paper: all of the graph, on white. */
+const [PAPER_WIDTH, PAPER_HEIGHT] = [690, 690]; // of the graph, as in the style
+let before; // what was shown before it was printed
+
+/** On paper: all of the graph, on white, and the legend. */
 function beforePrint() {
+  before = { ...view, isOpen: page.legend.open };
   showTheme("light");
-  fit(680, 900, 0);
+  page.legend.open = true;
+  fit(PAPER_WIDTH, PAPER_HEIGHT, 4);
+  view.isFitted = false; // to paper
+}
+
+function afterPrint() {
+  showTheme();
+  const { isOpen, ...rest } = before;
+  page.legend.open = isOpen;
+  Object.assign(view, rest);
+  showView();
 }
 
 // ---- keys
@@ -1138,7 +1462,8 @@ const KEYS = {
   0: () => fit(),
   "/": () => page.query.focus(),
   "?": () => page.help.showModal(),
-  Escape: closePanel,
+  p: () => page.panel.hidden || page.close.focus(),
+  Escape: escape,
   Enter: () => document.activeElement.matches(".node") && document.activeElement.click(),
 };
 
@@ -1164,14 +1489,33 @@ function keyInSearch(event) {
   event.preventDefault();
 }
 
-/** With a node selected to its neighbours; else the graph moves. */
+let siblings = []; // what the last step up or down could have led to
+
+/** With a node selected up to its inputs, down to its users, and sideways among those; else the graph moves. */
 function arrow(key) {
   const item = drawn.byKey.get(state.selected);
   if (!item) return moveBy(...MOVES[key]);
-  const place = drawn.items.indexOf(item);
-  const [before, after] = place < 0 ? [] : [drawn.items[place - 1], drawn.items[place + 1]];
-  const next = { ArrowUp: item.into[0]?.from, ArrowDown: item.outOf[0]?.to, ArrowLeft: before, ArrowRight: after }[key];
-  if (next) select(next.key);
+  const { into, outOf } = closedFormOf(item);
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[key];
+  let next;
+  if (by && siblings.length > 1 && siblings.includes(item.key)) {
+    next = siblings.at((siblings.indexOf(item.key) + by) % siblings.length);
+  } else if (by) {
+    siblings = [];
+    next = drawn.items.includes(item) && drawn.items[drawn.items.indexOf(item) + by]?.key;
+  } else {
+    const ends = key === "ArrowUp" ? into.map((edge) => edge.from) : outOf.map((edge) => edge.to);
+    if (ends.length) siblings = [...new Set(ends.map((end) => end.key))];
+    next = ends[0]?.key;
+  }
+  if (next) select(next);
+}
+
+/** Out of the panel, and then it closes. */
+function escape() {
+  const item = drawn.byKey.get(state.selected);
+  if (item && page.panel.contains(document.activeElement) && !page.graph.hidden) focusOn(item);
+  else closePanel();
 }
 
 // ---- what the address keeps
@@ -1217,6 +1561,11 @@ const CLICKS = {
   fit: () => fit(),
   "as-table": toggleTable,
   theme: nextTheme,
+  "legend-head": (event) => {
+    event.preventDefault();
+    withRoom(() => (page.legend.open = !page.legend.open));
+  },
+  menu: () => withRoom(() => (page.menu.ariaExpanded = page.tools.parentNode.classList.toggle("open"))),
   "help-open": () => page.help.showModal(),
   close: closePanel,
   play,
@@ -1240,21 +1589,21 @@ function listen() {
   });
   page.search.onsubmit = (event) => event.preventDefault();
   page.query.oninput = search;
-  page.step.oninput = () => goTo(stops[page.step.value].time);
+  page.step.oninput = () => goToStop(page.step.value);
   darkness.onchange = () => showTheme();
+  window.onresize = () => view.isFitted && fit();
   window.onpointerup = window.onpointercancel = (event) => pointers.delete(event.pointerId);
   window.onkeydown = keyDown;
   window.onhashchange = readState;
   window.onbeforeprint = beforePrint;
-  window.onafterprint = () => {
-    showTheme();
-    fit();
-  };
+  window.onafterprint = afterPrint;
 }
 
 page.title.textContent = graph.title;
 page.summary.textContent = `${graph.summary}; ${graph.costs}`;
 page.depth.hidden = !boxes.length;
+page.legend.open = innerWidth >= 1000;
+page.legend.querySelector(".compared").hidden = nodes.every((node) => !node.change);
 showTheme();
 listen();
 readState();
