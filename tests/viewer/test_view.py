@@ -99,7 +99,7 @@ def test_shared_keys_are_given_to_each_head():
 def test_what_is_odd_is_shown_with_a_warning(change, told):
     weights = weights_of(2, 4, 4)
     weights[1] = change(weights[1])
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="^view: layer 1, head 2: ") as caught:
         view = ta.view(words(4), weights)
     assert any(str(warning.message).startswith(f"view: {told}") for warning in caught)
     assert any(note.startswith(told) for note in view.data["notes"])
@@ -115,7 +115,7 @@ def test_a_query_that_may_attend_to_nothing_is_no_reason_to_warn():
 
 
 def test_many_odd_heads_are_counted():
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="^view: ") as caught:
         ta.view(words(3), weights_of(9, 3, 3) * 2)
     assert len(caught) == 4
     assert str(caught[-1].message) == "view: 6 more of this kind"
@@ -142,7 +142,7 @@ def test_many_odd_heads_are_counted():
         (words(3), weights_of(3, 3), {"query": np.ones((1, 4, 2))}, ValueError, "query must be"),
         (words(3), weights_of(3, 3), {"query": np.ones((3, 2)), "key": np.ones((3, 5))}, ValueError, "share d_k"),
         (words(3), weights_of(3, 3), {"scale": "a"}, ValueError, "scale must be a number"),
-        (words(3), weights_of(2, 1, 3, 3), {"scores": [np.ones((1, 3, 3))] * 3}, ValueError, "2 layers; got scores of 3"),
+        (words(3), weights_of(2, 1, 3, 3), {"scores": [np.ones((1, 3, 3))] * 3}, ValueError, "got scores of 3"),
         (words(3), weights_of(3, 3), {"names": ["a", "b"]}, ValueError, "names must be 1 strings"),
         (words(3), weights_of(1, 3), {"asking": [[3]]}, ValueError, "different places from 0 to 2"),
         (words(3), weights_of(1, 3), {"asking": [[0], [1]]}, ValueError, "for 1 layers"),
@@ -206,7 +206,7 @@ def test_saved_whole_or_not_at_all(tmp_path):
     view = ta.view(words(2), weights_of(2, 2))
     path = view.save(tmp_path / "a.html")
     assert path.read_text(encoding="utf-8") == view.to_html()
-    with pytest.raises(ValueError, match="must end with .html; got 'a.png'"):
+    with pytest.raises(ValueError, match=r"must end with \.html; got 'a.png'"):
         view.save(tmp_path / "a.png")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         view.save(tmp_path / "b" / "a.html")
