@@ -1,4 +1,4 @@
-"""The viewer's page of a trained toy: it carries the parameters, and those on the way there, and runs in the browser."""
+"""The viewer's page of a trained toy: it carries the parameters, and those on the way there, and runs them."""
 
 from __future__ import annotations
 

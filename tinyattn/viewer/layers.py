@@ -42,7 +42,7 @@ def layers_of(
     for i, own in enumerate(several):
         n_heads, n_asking = own.shape[0], n_queries if places[i] is None else len(places[i] or ())
         _fits("weights", own, (n_heads, n_asking, n_keys), n_queries, n_keys)
-        layer = {name: None if several is None else several[i] for name, several in parts.items()}
+        layer: dict[str, Any] = {name: None if several is None else several[i] for name, several in parts.items()}
         for name in ("mask", "scores", "d_weights"):
             if layer[name] is not None:
                 layer[name] = _spread(name, layer[name], own.shape)

@@ -25,7 +25,7 @@ def _kind() -> Any:
             " display of a notebook need nothing"
         ) from None
 
-    class AttentionWidget(anywidget.AnyWidget):  # type: ignore[misc, name-defined]
+    class AttentionWidget(anywidget.AnyWidget):
         _esm = asset("viewer.js")
         _css = asset("viewer.css")
         data = traitlets.Dict().tag(sync=True)
