@@ -196,3 +196,11 @@ def test_a_head_that_is_cut_changes_answer_and_gradients(page):
         if "block 2" in (box.evaluate("box => box.closest('label').textContent + box.ariaLabel")):
             box.click()
     assert shown.inner_text() != before
+
+
+@pytest.mark.parametrize("tab", ["Edit", "Steps", "Backward", "Training", "Cut and see", "Predict"])
+def test_axe_has_nothing_to_complain_of(page, tab):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python isn't installed")
+    page.get_by_role("tab", name=tab).click()
+    found = axe.Axe().run(page).response["violations"]
+    assert [(broken["id"], broken["nodes"][0]["html"]) for broken in found] == []

@@ -946,3 +946,18 @@ def test_edges_of_the_selection_stand_out_only_in_the_end(opened, fan_out):
     go_to(page, 2)
     assert page.locator(".edge.near").count() == 0
     assert page.locator(".edge.giving").count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("state", ["first", "selected", "table", "backward"])
+def test_axe_has_nothing_to_complain_of(opened, fan_out, scheme, state):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python isn't installed")
+    page = opened(fan_out, color_scheme=scheme)
+    if state == "selected":
+        page.click("#n1")
+    elif state == "table":
+        page.click("#as-table")
+    elif state == "backward":
+        go_to(page, 7)
+    found = axe.Axe().run(page).response["violations"]
+    assert [(broken["id"], broken["nodes"][0]["html"]) for broken in found] == []
