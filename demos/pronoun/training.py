@@ -74,7 +74,7 @@ class Moment(NamedTuple):
         for name, array in arrays.items():
             largest = np.abs(array).max(axis=-1, keepdims=True)
             scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)
-            small[name] = np.rint(array / scales).astype(np.int8), scales
+            small[name] = np.rint(np.nan_to_num(array / scales)).astype(np.int8), scales
         return cls(step, small)
 
     def arrays(self) -> dict[str, np.ndarray]:
