@@ -28,10 +28,15 @@ def fill(template: str, title: str, parts: Mapping[str, str]) -> str:
     >>> fill("<h1><!--title--></h1><!--body-->", "a < b", {"body": "<p>"})
     '<h1>a &lt; b</h1><p>'
     """
-    whole = {"title": html.escape(title.encode(errors="replace").decode()), **parts}
+    whole = {"title": html.escape(as_text(title)), **parts}
     for name, text in whole.items():
         template = template.replace(f"<!--{name}-->", text, 1)
     return template
+
+
+def as_text(text: str) -> str:
+    """Text that can be written: what isn't a character is a question mark."""
+    return text.encode(errors="replace").decode()
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -220,6 +220,8 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _view(options: argparse.Namespace) -> None:
+    if options.output.suffix.lower() not in (".html", ".htm"):
+        raise FileError(f"{options.output}: the page's name must end with .html")
     page = _trained(options.model).view(options.text).to_html()
     if not options.output.parent.is_dir():
         raise FileError(f"{options.output}: there is no folder {str(options.output.parent)!r} to write it into")

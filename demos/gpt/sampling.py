@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class Writer:
             _, weights = self.model(ids[None], return_weights=True)
         causal = np.tril(np.ones((len(ids), len(ids)), bool))
         names = [f"block {i + 1}" for i in range(len(weights))]
-        return ta.view(list(text), weights, mask=causal, names=names, title=f"Where a GPT looks: {text[:40]!r}")
+        return ta.view(list(text), weights, mask=causal, names=names, title=f"Where a GPT looks: {shorten(text, 60)}")
 
     def write(
         self, prompt: str, n: int, *, temperature: float = 0.8, top_k: int | None = None, seed: int = 0

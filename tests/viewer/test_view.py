@@ -106,6 +106,24 @@ def test_what_is_odd_is_shown_with_a_warning(change, told):
     np.testing.assert_allclose(read(view.data["layers"][0]["weights"]), weights, rtol=1e-6)
 
 
+def test_weights_that_do_not_follow_from_scores_or_mask_are_told():
+    with pytest.warns(UserWarning, match="10 weights are not 0, though masked"):
+        ta.view(words(5), np.full((5, 5), 0.2), mask=np.tril(np.ones((5, 5), bool)))
+    with pytest.warns(UserWarning, match="aren't the softmax of the scores, but up to 0.2"):
+        ta.view(words(2), np.full((2, 2), 0.5), scores=np.log([[0.7, 0.3], [0.5, 0.5]]))
+    mask = np.array([[True, False], [False, False]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ta.view(words(2), [[1.0, 0.0], [0.0, 0.0]], scores=np.full((2, 2), 700.0), mask=mask)
+
+
+@pytest.mark.parametrize("mask", [np.array([True, True, False]), True])
+def test_a_mask_broadcasts(mask):
+    weights = ta.attention_weights(np.ones((3, 2)), np.ones((3, 2)), mask=np.broadcast_to(mask, (3, 3)))
+    (layer,) = ta.view(words(3), weights, mask=mask).data["layers"]
+    np.testing.assert_array_equal(read(layer["mask"])[0], np.broadcast_to(mask, (3, 3)))
+
+
 def test_a_query_that_may_attend_to_nothing_is_no_reason_to_warn():
     weights = weights_of(3, 3)
     weights[0] = 0
@@ -143,9 +161,14 @@ def test_many_odd_heads_are_counted():
         (words(3), weights_of(3, 3), {"query": np.ones((3, 2)), "key": np.ones((3, 5))}, ValueError, "share d_k"),
         (words(3), weights_of(3, 3), {"scale": "a"}, ValueError, "scale must be a number"),
         (words(3), weights_of(2, 1, 3, 3), {"scores": [np.ones((1, 3, 3))] * 3}, ValueError, "got scores of 3"),
-        (words(3), weights_of(3, 3), {"names": ["a", "b"]}, ValueError, "names must be 1 strings"),
+        (words(3), weights_of(3, 3), {"names": ["a", "b"]}, ValueError, "names must be 1 string,"),
+        (words(3), weights_of(3, 3), {"names": 5}, ValueError, "names must be 1 string, .* got 5"),
+        (words(3), weights_of(3, 3), {"query": np.ones((0, 3, 4))}, ValueError, "query must be"),
+        (words(3), weights_of(3, 3), {"asking": 2}, ValueError, "asking must have None or a list of places"),
+        (words(3), weights_of(1, 3), {"asking": [[1.7]]}, TypeError, "lists of whole numbers"),
+        (words(3), np.ma.masked_array(np.eye(3)), {}, TypeError, r"masked array; pass its .filled\(0\)"),
         (words(3), weights_of(1, 3), {"asking": [[3]]}, ValueError, "different places from 0 to 2"),
-        (words(3), weights_of(1, 3), {"asking": [[0], [1]]}, ValueError, "for 1 layers"),
+        (words(3), weights_of(1, 3), {"asking": [[0], [1]]}, ValueError, "for each of 1"),
         (words(3), weights_of(3, 3), {"title": None}, TypeError, "title must be a string"),
     ],
 )  # fmt: skip
@@ -162,17 +185,21 @@ def test_no_token_and_a_single_one(n):
 
 
 def test_many_numbers_travel_in_half_precision():
-    assert (float_for(MOST_EXACT), float_for(MOST_EXACT + 1)) == (np.float32, np.float16)
-    weights = weights_of(512, 512)
-    (layer,) = ta.view(words(512), weights).data["layers"]
+    weights = weights_of(4, 1024, 1024)
+    (layer,) = ta.view(words(1024), weights).data["layers"]
     assert layer["weights"]["dtype"] == "float16"
-    np.testing.assert_allclose(read(layer["weights"]), weights[None], rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(read(layer["weights"]), weights, rtol=1e-3, atol=1e-7)
 
 
-def test_what_half_precision_has_no_numbers_for_stays_in_single():
-    scores = np.full((512, 512), 1e5)
-    (layer,) = ta.view(words(512), weights_of(512, 512), scores=scores).data["layers"]
-    assert (layer["weights"]["dtype"], layer["scores"]["dtype"]) == ("float16", "float32")
+def test_an_array_travels_in_what_has_its_numbers():
+    x = np.array([1.0, np.inf, np.nan])
+    assert [float_for(x, n) for n in (MOST_EXACT, MOST_EXACT + 1)] == [np.float32, np.float16]
+    assert [float_for(x * 1e5, n) for n in (MOST_EXACT, MOST_EXACT + 1)] == [np.float32, np.float32]
+    assert float_for(x * -1e300, 1) == np.float64
+    scores = np.where(np.tril(np.ones((3, 3), bool)), 0.0, np.finfo(float).min)
+    weights = np.tril(np.ones((3, 3))) / np.arange(1, 4)[:, None]
+    (layer,) = ta.view(words(3), weights, scores=scores).data["layers"]
+    np.testing.assert_array_equal(read(layer["scores"])[0], scores)
 
 
 def test_bytes_are_little_endian_and_in_c_order():
@@ -188,6 +215,7 @@ def test_names_are_text_never_markup(tmp_path):
     assert data["queries"][0] == NASTY
     frame = ta.view([NASTY, 'a"b'], weights_of(2, 2), title='"><b>')._repr_html_()
     assert frame.count("<") == 2
+    assert ta.view(["a", "b"], weights_of(2, 2), title="\ud800")._repr_html_().encode()
     assert 'sandbox="allow-scripts allow-downloads"' in frame
 
 
@@ -210,6 +238,8 @@ def test_saved_whole_or_not_at_all(tmp_path):
         view.save(tmp_path / "a.png")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         view.save(tmp_path / "b" / "a.html")
+    with pytest.raises(IsADirectoryError, match="is a folder; name a file in it"):
+        view.save(tmp_path)
     assert os.listdir(tmp_path) == ["a.html"]
 
 
@@ -219,8 +249,13 @@ def test_a_model_comes_with_its_function():
     assert 'own({"a":"\\u003c/script>"})' in page
     with pytest.raises(ValueError, match="doesn't define a function 'other'"):
         view.with_model("function own() {}", "other", {})
-    with pytest.raises(ValueError, match="may not hold"):
-        view.with_model("own = '</script>'", "own", {}).to_html()
+    for script in ("const own = '</script>'", "// <!-- <SCRIPT>\nfunction own() {}"):
+        with pytest.raises(ValueError, match="may hold neither"):
+            view.with_model(script, "own", {})
+    with pytest.raises(TypeError, match="what the model is given must be JSON"):
+        view.with_model("function own() {}", "own", {"a": np.ones(2)})
+    with pytest.raises(ValueError, match="a widget has no model"):
+        view.with_model("function own() {}", "own", {}).widget()
 
 
 def test_repr_counts():

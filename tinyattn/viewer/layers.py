@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -34,9 +35,9 @@ def layers_of(
     """The layers, each array checked. Raises `TypeError` and `ValueError`, which name what doesn't fit."""
     several = _split("weights", weights)
     parts = {name: _matching(name, x, len(several)) for name, x in given.items()}
-    names = [f"layer {i + 1}" for i in range(len(several))] if names is None else list(names)
-    if len(names) != len(several) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"view: names must be {len(several)} strings, one for each layer; got {names!r}")
+    names = [f"layer {i + 1}" for i in range(len(several))] if names is None else names
+    if not isinstance(names, list | tuple) or len(names) != len(several) or not all(isinstance(n, str) for n in names):
+        raise ValueError(f"view: names must be {_count(len(several), 'string')}, one for each layer; got {names!r}")
     places = _places(asking, len(several), n_queries)
     found = []
     for i, own in enumerate(several):
@@ -71,9 +72,15 @@ def _odd(layer: Layer) -> Iterator[str]:
         where = f"{layer.name}, head {head + 1}"
         finite = np.isfinite(weights)
         if not finite.all():
-            yield f"{where}: {np.count_nonzero(~finite)} weights are NaN or infinite"
+            yield f"{where}: {_are(~finite)} NaN or infinite"
         if (weights < 0).any():
-            yield f"{where}: {np.count_nonzero(weights < 0)} weights are negative, the least is {weights.min():.3g}"
+            yield f"{where}: {_are(weights < 0)} negative, the least is {np.nanmin(weights):.3g}"
+        if layer.mask is not None and (weights[~layer.mask[head]] != 0).any():
+            yield f"{where}: {_are((weights != 0) & ~layer.mask[head])} not 0, though masked"
+        if layer.scores is not None and finite.all():
+            apart = float(np.abs(weights - _softmax(layer.scores[head], layer.mask, head)).max(initial=0))
+            if apart > SUM_TOLERANCE:
+                yield f"{where}: the weights aren't the softmax of the scores, but up to {apart:.2g} away from it"
         sums = np.where(finite, weights, 0.0).sum(axis=-1)
         # A query that may attend to nothing has weights of 0.
         off = finite.all(axis=-1) & (np.abs(sums - 1) > SUM_TOLERANCE) & (weights != 0).any(axis=-1)
@@ -85,7 +92,27 @@ def _odd(layer: Layer) -> Iterator[str]:
             )
 
 
+def _are(which: Array) -> str:
+    n = np.count_nonzero(which)
+    return "1 weight is" if n == 1 else f"{n} weights are"
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
+def _softmax(scores: Array, mask: Array | None, head: int) -> Array:
+    """What weights ought to be; a query that may attend to nothing has none."""
+    visible = scores if mask is None else np.where(mask[head], scores, -np.inf)
+    with np.errstate(all="ignore"):
+        top = np.maximum(visible.max(axis=-1, keepdims=True, initial=-np.inf), np.finfo(float).min)
+        exp = np.exp(visible - top)
+        return np.asarray(exp / np.maximum(exp.sum(axis=-1, keepdims=True), np.finfo(float).tiny))
+
+
 def _array(name: str, x: Any) -> Array:
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"view: {name} is a masked array; pass its .filled(0), and mask=~{name}.mask")
     numpy = getattr(x, "numpy", None)  # a Tensor's, or another library's
     try:
         array = np.asarray(numpy() if callable(numpy) else x)
@@ -98,6 +125,8 @@ def _array(name: str, x: Any) -> Array:
 
 def _split(name: str, given: Any) -> list[Array]:
     """A list of layers, (n_heads, n_queries, n_keys) each; of one with a batch axis of 1, as other libraries have."""
+    if name == "mask" and np.ndim(given) < 2:
+        given = np.atleast_2d(given)  # the same for all queries
     if isinstance(given, list | tuple) and any(np.ndim(_array(name, part)) >= 3 for part in given):
         layers = [_array(name, part) for part in given]
     else:
@@ -135,9 +164,12 @@ def _matching(name: str, given: Any, n_layers: int) -> list[Any] | None:
 def _places(asking: Any, n_layers: int, n_queries: int) -> list[list[int] | None]:
     if asking is None:
         return [None] * n_layers
-    found = [None if places is None else [int(place) for place in places] for places in asking]
-    if len(found) != n_layers:
-        raise ValueError(f"view: asking must have None or a list of places for {n_layers} layers; got {asking!r}")
+    if not isinstance(asking, list | tuple) or len(asking) != n_layers:
+        raise ValueError(f"view: asking must have None or a list of places for each of {n_layers}; got {asking!r}")
+    try:
+        found = [None if places is None else [operator.index(place) for place in places] for places in asking]
+    except TypeError:
+        raise TypeError(f"view: asking must have lists of whole numbers, the places; got {asking!r}") from None
     for places in found:
         if places is not None and (len(set(places)) != len(places) or not all(0 <= i < n_queries for i in places)):
             raise ValueError(f"view: asking must have different places from 0 to {n_queries - 1}; got {places}")
@@ -162,13 +194,13 @@ def _fits(name: str, x: Array, wanted: tuple[int, ...], n_queries: int, n_keys: 
 
 def _spread(name: str, x: Array, shape: tuple[int, ...]) -> Array:
     try:
-        return np.broadcast_to(x, shape)
+        return np.broadcast_to(x, shape)  # what was (1, 1, n) for want of axes may be one row for all queries
     except ValueError:
         raise ValueError(f"view: {name} must broadcast to the weights, {shape}; got {x.shape}") from None
 
 
 def _vectors(name: str, x: Array, n_heads: int, n: int) -> Array:
-    if x.shape[1] != n or n_heads % x.shape[0]:
+    if x.shape[1] != n or not x.shape[0] or n_heads % x.shape[0]:
         raise ValueError(f"view: {name} must be (n_heads, n, d_k) with {n_heads} heads and n = {n}; got {x.shape}")
     return np.repeat(x, n_heads // x.shape[0], axis=0)  # heads that share keys and values
 
@@ -181,6 +213,6 @@ def _same_width(query: Array | None, key: Array | None) -> None:
 def _scale(scale: Any, query: Array | None) -> float | None:
     if scale is None:
         return None if query is None else float(1 / np.sqrt(max(query.shape[-1], 1)))
-    if isinstance(scale, bool) or not isinstance(scale, int | float | np.floating) or not np.isfinite(scale):
+    if isinstance(scale, bool) or not isinstance(scale, int | float | np.number) or not np.isfinite(scale):
         raise ValueError(f"view: scale must be a number; got {scale!r}")
     return float(scale)

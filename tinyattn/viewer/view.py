@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyattn.pages import write_whole
+from tinyattn.pages import as_text, to_json, write_whole
 from tinyattn.viewer.layers import Layer, layers_of, notes_on
 from tinyattn.viewer.pack import float_for, pack
 
@@ -48,8 +49,14 @@ class View:
         `script` is JavaScript that defines `function`, which is called with `given` and gives the functions that
         docs/viewer.md lists. It runs when the page is opened: pass your own code only.
         """
-        if not function.isidentifier() or function not in script:
+        if not re.search(rf"\b(function|const|let|var|class)\s+{re.escape(function)}\b", script):
             raise ValueError(f"view: the script doesn't define a function {function!r}")
+        if re.search(r"<!--|</?script", script, re.IGNORECASE):
+            raise ValueError("view: a script may hold neither '<!--' nor '<script': they would end it, or hide its end")
+        try:
+            to_json(given)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"view: what the model is given must be JSON: {error}") from None
         return View(self.data, Model(script, function, given))
 
     def to_html(self) -> str:
@@ -61,6 +68,8 @@ class View:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the page to a file whose name ends with .html; the whole file or none of it. Returns the path."""
         path = Path(path)
+        if path.is_dir():
+            raise IsADirectoryError(f"view: {str(path)!r} is a folder; name a file in it")
         if path.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"view: the file's name must end with .html; got {path.name!r}")
         if not path.parent.is_dir():
@@ -71,7 +80,7 @@ class View:
     def _repr_html_(self) -> str:
         """A frame that can reach neither the notebook around it nor a network."""
         page = html.escape(self.to_html())
-        title = html.escape(self.data["title"])
+        title = html.escape(as_text(self.data["title"]))
         return (
             f'<iframe title="{title}" sandbox="allow-scripts allow-downloads" srcdoc="{page}"'
             f' style="width: 100%; height: {HEIGHT}px; border: 0"></iframe>'
@@ -80,10 +89,13 @@ class View:
     def widget(self) -> Any:
         """The view as an anywidget, which stays connected with the notebook: set its `data` to show something else.
 
+        A model that runs in the page stays behind: `ValueError` says so.
         Needs the package anywidget (`pip install 'tinyattn[widget]'`); `ImportError` says so where it's missing.
         """
         from tinyattn.viewer.widget import widget
 
+        if self._model is not None:
+            raise ValueError("view: a widget has no model that runs in the page; save() and a notebook's display do")
         return widget(self.data)
 
 
@@ -113,8 +125,9 @@ def view(
     shows how each score is made; `scale` is 1/√d_k unless given. Where only some tokens ask, `asking` has a list of
     their places for each layer, or None. Everything but `weights` may be left out; the page shows what it can.
 
-    Up to 250,000 numbers travel in single precision, more of them in half. Weights that are negative, don't sum to 1,
-    or aren't finite are shown as they are, with a warning here and on the page. Raises `TypeError` for what isn't an
+    Up to 2,000,000 numbers travel in single precision, more of them in half. Weights that are negative, don't sum to 1,
+    aren't finite, aren't the softmax of the scores, or aren't 0 where they are masked, are shown as they are, with a
+    warning here and on the page. Raises `TypeError` for what isn't an
     array of real numbers or a list of strings, `ValueError` for shapes that don't fit.
 
     After BertViz (Vig 2019, arXiv:1906.05714), whose head view has lines from word to word.
@@ -134,8 +147,8 @@ def view(
     notes = notes_on(layers)
     for note in notes:
         warnings.warn(f"view: {note}", stacklevel=2)
-    dtype = float_for(sum(x.size for layer in layers for x in layer if isinstance(x, np.ndarray)))
-    packed = [_packed(layer, dtype) for layer in layers]
+    n_numbers = sum(x.size for layer in layers for x in layer if isinstance(x, np.ndarray))
+    packed = [_packed(layer, n_numbers) for layer in layers]
     return View({"title": title, "queries": queries, "keys": keys, "layers": packed, "notes": notes})
 
 
@@ -156,8 +169,9 @@ def _tokens(name: str, tokens: Any) -> list[str]:
     return [str(token) for token in found]
 
 
-def _packed(layer: Layer, dtype: Any) -> dict[str, Any]:
-    arrays = {name: x if x is None else pack(x, dtype) for name, x in layer._asdict().items() if name in _FLOATS}
+def _packed(layer: Layer, n_numbers: int) -> dict[str, Any]:
+    given = {name: x for name, x in layer._asdict().items() if name in _FLOATS}
+    arrays = {name: None if x is None else pack(x, float_for(x, n_numbers)) for name, x in given.items()}
     mask = layer.mask
     if mask is not None:
         mask = mask[:1] if (mask == mask[:1]).all() else mask  # mostly the same for all heads
