@@ -205,7 +205,7 @@ def test_what_is_not_finite_is_shown_as_such(opened):
     with pytest.warns(UserWarning, match="NaN"):
         view = ta.view(WORDS, weights)
     page = opened(view)
-    assert "1 weights are NaN or infinite" in page.inner_text(".ta-note")
+    assert "1 weight is NaN or infinite" in page.inner_text(".ta-note")
     word(page, 1).click()
     page.keyboard.press("t")
     assert table(page, "What")[1][1].lower() == "nan"
