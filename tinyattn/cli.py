@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import numpy as np
@@ -88,7 +89,7 @@ def _shown(line: str) -> str:
 
 def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_with_numbers(sys.argv[1:] if arguments is None else arguments))
     if options.version:
         print(f"tinyattn {_version()}")
     elif options.command == "gradcheck":
@@ -97,6 +98,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         _faults(options)
     elif options.command == "graph":
         _graph(options)
+    elif options.command == "softmax":
+        return _softmax(options)
+    elif options.command == "attention":
+        return _attention(options)
     elif options.command == "doctor":
         _doctor(options)
     else:
@@ -155,13 +160,94 @@ def _parser() -> argparse.ArgumentParser:
     )
     graph.add_argument("--seed", type=_seed, default=0, help="seed of the random numbers (default: 0)")
 
+    _add_softmax(commands)
+    _add_attention(commands)
+
     about = "say what matrix products are computed with, whether that suits this processor, and what to set if not"
     doctor = commands.add_parser("doctor", help=about, description=f"{about.capitalize()}.")
     doctor.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser
 
 
+def _add_softmax(commands: Any) -> None:
+    about = "take one row of attention apart, from scores to weights and back, every number of it"
+    softmax = commands.add_parser(
+        "softmax",
+        help=about,
+        description=f"{about.capitalize()}: tinyattn softmax 0.1 2.8 0.2 --tokens The animal cross --d-k 64. The "
+        "gradient of the scores is computed by hand, by the tape and by finite differences. Exit status 1 if they "
+        "differ.",
+    )
+    softmax.add_argument(
+        "scores", nargs="*", type=_number, metavar="SCORE", help="a number, before any option; -inf hides"
+    )
+    softmax.add_argument("--tokens", nargs="+", metavar="WORD", help="a name for each score")
+    softmax.add_argument("--d-k", type=_size, metavar="N", help="divide the scores by √N")
+    softmax.add_argument(
+        "--gradient", nargs="+", type=_number, metavar="D", help="the gradient of each weight (default: random)"
+    )
+    softmax.add_argument("--values", nargs="+", type=_number, metavar="V", help="a number of each token, to be mixed")
+    softmax.add_argument(
+        "--published", nargs="+", metavar="W", help="weights as published: which temperature comes closest to them?"
+    )
+    _add_output(softmax)
+
+
+def _add_attention(commands: Any) -> None:
+    about = "take a head of attention on a sentence apart, as seen from one word"
+    attention = commands.add_parser(
+        "attention",
+        help=about,
+        description=f"{about.capitalize()}: tinyattn attention \"The animal didn't cross the street because it was "
+        'tired" --query it. Embeddings and matrices are random. Every gradient is computed by hand, by the tape and by '
+        "finite differences. Exit status 1 if they differ.",
+    )
+    attention.add_argument("sentence", nargs="+", metavar="SENTENCE", help="words between spaces")
+    attention.add_argument("--query", metavar="WORD", help="the word that asks, or its position (default: the last)")
+    attention.add_argument("--heads", type=_size, default=2, metavar="N", help="how many heads (default: 2)")
+    attention.add_argument("--head", type=_size, default=1, metavar="N", help="which of them is shown (default: 1)")
+    attention.add_argument("--d-model", type=_size, default=8, metavar="N", help="size of an embedding (default: 8)")
+    attention.add_argument("--causal", action="store_true", help="a word sees none that comes after it")
+    attention.add_argument("--no-scale", action="store_true", help="don't divide the scores by √d_k")
+    _add_output(attention)
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON instead of text")
+    command.add_argument("--html", metavar="FILE", help="write a page instead of text")
+    command.add_argument("--seed", type=_seed, default=0, help="seed of the random numbers (default: 0)")
+
+
+def _with_numbers(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments, with a space before -inf, -1e5 and the like, which argparse takes for options of that name."""
+    if list(arguments[:1]) != ["softmax"]:
+        return arguments
+    return [f" {argument}" if argument.startswith("-") and _is_number(argument) else argument for argument in arguments]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(text: str) -> float:
+    if not _is_number(text):
+        raise argparse.ArgumentTypeError(f"needs a number, as 2.8, -1.5 or -inf; got {text.strip()!r}")
+    return float(text)
+
+
+def _size(text: str) -> int:
+    text = text.strip()
+    if not text.isdecimal() or len(text) > 15 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"needs a whole number, 1 or more; got {text!r}")
+    return int(text)
+
+
 def _seed(text: str) -> int:
+    text = text.strip()
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"a seed is a whole number, 0 or more; got {text!r}")
     if len(text) > 60:
@@ -344,3 +430,73 @@ def _graph(options: argparse.Namespace) -> None:
     except OSError as error:
         told = error.strerror or str(error).removeprefix("graph: ")
         raise UsageError(f"graph: can't write {options.output!r}: {told}") from error
+
+
+# ---------------------------------------------------------------------------------------------------- studies
+
+
+def _softmax(options: argparse.Namespace) -> int:
+    from tinyattn.study.show import softmax_dict, softmax_page
+    from tinyattn.study.softmax import softmax_study
+
+    try:
+        study = softmax_study(
+            options.scores,
+            tokens=_tokens(options.tokens, len(options.scores)),
+            d_k=options.d_k,
+            d_weights=options.gradient,
+            values=options.values,
+            published=options.published,
+            seed=options.seed,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _show(options, softmax_page(study), softmax_dict(study))
+    return 1 if study.d_scores.agree is False else 0
+
+
+def _tokens(given: list[str] | None, n: int) -> list[str] | None:
+    """The words; one argument of as many words as there are scores will do, too."""
+    if given is None:
+        return None
+    parts = given[0].split()
+    return parts if len(given) == 1 and len(parts) == n else [token.strip() for token in given]
+
+
+def _attention(options: argparse.Namespace) -> int:
+    from tinyattn.study.head import head_study
+    from tinyattn.study.show import head_dict, head_page
+
+    try:
+        study = head_study(
+            " ".join(options.sentence),
+            query=options.query,
+            n_heads=options.heads,
+            head=options.head,
+            d_model=options.d_model,
+            causal=options.causal,
+            scaled=not options.no_scale,
+            seed=options.seed,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _show(options, head_page(study), head_dict(study))
+    return 1 if any(heard.agree is False for heard in study.gradients) else 0
+
+
+def _show(options: argparse.Namespace, page: Any, told: dict[str, Any]) -> None:
+    """As it was asked for; the file first, so that nothing is said of one that can't be written."""
+    from tinyattn.study.blocks import to_html, to_text
+
+    if options.html is not None:
+        from tinyattn.pages import write_whole
+
+        try:
+            write_whole(Path(options.html), to_html(page).encode(errors="replace"))
+        except (OSError, ValueError) as error:
+            told_by = getattr(error, "strerror", None) or error
+            raise UsageError(f"{options.command}: can't write {options.html!r}: {told_by}") from error
+    if options.json:
+        print(json.dumps(told, indent=2, allow_nan=False))
+    else:
+        print(to_text(page) if options.html is None else f"{options.html}: {page.title}")
