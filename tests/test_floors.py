@@ -36,7 +36,6 @@ FLOORS = {
     "gallery": 2,
     "nn": 2,
     "optim": 2,
-    "pages": 2,
     "by_hand": 2,
     "pages": 2,
     "graph": 3,
