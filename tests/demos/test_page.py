@@ -177,6 +177,38 @@ def test_an_unknown_word_is_exchanged_by_a_click(page):
     assert said(page).startswith("it → street, ")
 
 
+@pytest.mark.parametrize("odd", ["well-known", "rock'n'roll", "robot’s", "wouldn’t", "İstanbul", "cafe\u0301", "a.b*c"])
+def test_an_unknown_word_is_found_however_it_is_written(page, odd):
+    type_sentence(page, f"The {odd} animal was tired because it was wide.")
+    for _ in range(8):
+        if not page.locator(".ta-panel .ta-chip").count():
+            break
+        page.locator(".ta-panel .ta-chip").first.click()
+    assert page.locator(".ta-problem").inner_text() == ""
+    assert odd not in page.get_by_role("textbox").input_value()
+
+
+def test_what_is_wanted_is_the_whole_trained_models_answer(page):
+    page.get_by_role("tab", name="Training").click()
+    page.get_by_role("tabpanel").get_by_role("slider").first.fill("0")
+    assert "for “animal”" in page.get_by_role("tabpanel").inner_text()
+    page.get_by_role("tab", name="Edit").click()
+    assert "step 0 of training" in page.locator(".ta-force").inner_text()
+    page.locator(".ta-force button").click()
+    assert page.locator(".ta-force").count() == 0
+
+
+def test_undo_stays_with_its_sentence(page):
+    page.get_by_role("tab", name="Cut and see").click()
+    page.get_by_role("checkbox").first.click()
+    assert page.get_by_role("button", name="head 1 (cut)").count() == 0  # that is block 1's
+    assert "1 cut" in page.locator(".ta-force").inner_text()
+    page.get_by_role("tab", name="Edit").click()
+    type_sentence(page, "The animal didn't cross the street because it was wide.")
+    page.get_by_role("tab", name="Cut and see").click()
+    assert page.get_by_role("button", name="Undo").is_disabled()
+
+
 def test_training_goes_back_to_the_first_step_and_forward_again(page):
     page.get_by_role("tab", name="Training").click()
     scrubber = page.get_by_role("tabpanel").get_by_role("slider").first

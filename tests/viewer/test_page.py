@@ -317,6 +317,141 @@ def test_panels_that_need_a_model_are_not_there_without_one(opened, heads):
     assert page.get_by_role("tab").all_inner_texts() == ["Steps", "Backward", "Predict"]
 
 
+# ---- numbers that must not mislead
+
+
+def test_float16_is_read_without_the_browsers_help(opened):
+    page = opened(ta.view(WORDS, WEIGHTS.astype(np.float16)))
+    word(page, 1).click()
+    assert said(page) == "was → was, 80 percent; so, 15 percent"
+
+
+def test_a_slider_stays_with_its_key_where_not_all_are_listed(opened):
+    scores = np.random.default_rng(0).normal(size=(60, 60))
+    page = opened(ta.view([f"w{i}" for i in range(60)], softmax(scores), scores=scores))
+    word(page, 1).click()
+    shown = panel(page, "Steps")
+    before = [row[0] for row in table(page, "From scores")]
+    slider = shown.locator("table input").first
+    slider.fill("-6")
+    assert [row[0] for row in table(page, "From scores")] == before
+    assert shown.locator("table input").nth(1).input_value() == "0"
+    (row, *others) = table(page, "From scores")
+    assert "−6" in row[-4]
+    assert number(row[-3]) == pytest.approx(number(row[-5]) - 6, abs=0.01)  # the chain adds up
+    assert all(row[-4].split()[-1] == "0" for row in others)
+
+
+def test_a_panel_of_one_head_has_lines_and_chooser_of_that_head(opened, whole):
+    view, (*_, scores, _) = whole
+    page = opened(view)
+    word(page, 3).click()
+    page.keyboard.press("m")
+    mean = said(page)
+    for name in ("Steps", "Backward", "Predict"):
+        panel(page, name)
+        assert page.get_by_role("button", name="head 1", exact=True).get_attribute("aria-pressed") == "true"
+        page.get_by_role("tab", name=name).click()
+        page.mouse.move(5, 5)
+        assert said(page) == mean  # it comes back
+    panel(page, "Steps")
+    numbers = [number(row[-1]) for row in table(page, "From scores")]
+    np.testing.assert_allclose(numbers, softmax(scores)[0, 0, 3], atol=0.001)
+    page.get_by_role("tab", name="Steps").press("m")
+    assert said(page) == mean
+    assert page.get_by_role("tabpanel").count() == 0
+
+
+def test_nan_is_not_left_out_of_sums(opened):
+    query, key = np.ones((4, 2)), np.ones((4, 2))
+    key[1, 0] = np.nan
+    weights = WEIGHTS.copy()
+    weights[1, 1] = np.nan
+    with pytest.warns(UserWarning, match="NaN"):
+        view = ta.view(WORDS, weights, query=query, key=key, value=key)
+    page = opened(view)
+    word(page, 1).click()
+    assert "NaN" in said(page)
+    assert "NaN or infinite: 1 word" in page.inner_text(".ta-told")
+    assert "NaN" in panel(page, "Steps").locator(".ta-numbers").inner_text()
+    assert "can't be guessed" in panel(page, "Predict").inner_text()
+
+
+def test_what_is_masked_counts_nowhere(opened):
+    mask = np.ones((4, 4), bool)
+    mask[1, 2] = False
+    with pytest.warns(UserWarning):
+        view = ta.view(WORDS, WEIGHTS, mask=mask)
+    page = opened(view)
+    word(page, 1).click()
+    assert set(lines(page)) == {1, 3}
+    panel(page, "Steps")
+    assert table(page, "From scores")[2][-1] == "masked"
+    panel(page, "Backward")
+    assert table(page, "Gradients")[2][1:] == ["masked"] * 4
+
+
+def test_a_key_without_weight_has_a_finite_gradient_in_its_score(opened, heads):
+    page = opened(heads)
+    word(page, 1).click()
+    word(page, 0, "keys").click()
+    panel(page, "Backward")
+    assert [number(row[3]) for row in table(page, "Gradients")] == pytest.approx([-1, 0.8, 0.15, 0.05])
+
+
+def test_scores_with_a_bias_are_not_called_scaled(opened):
+    rng = np.random.default_rng(0)
+    query, key = rng.normal(size=(2, 4, 4))
+    scores = query @ key.T / 2 + np.arange(4)
+    page = opened(ta.view(WORDS, softmax(scores), scores=scores, query=query, key=key))
+    word(page, 1).click()
+    shown = panel(page, "Steps")
+    assert "softmax(scores)" in shown.inner_text()
+    assert "√d_k" not in shown.locator("thead").inner_text()
+
+
+def test_a_guess_is_of_one_word(opened, heads):
+    page = opened(heads)
+    word(page, 1).click()
+    panel(page, "Predict").get_by_role("button", name="Reveal").click()
+    assert "KL" in page.get_by_role("tabpanel").inner_text()
+    word(page, 2).click()
+    assert "KL" not in page.get_by_role("tabpanel").inner_text()
+    assert said(page) == ""
+
+
+def test_hovering_leaves_panels(opened, whole):
+    view, _ = whole
+    page = opened(view)
+    word(page, 3).click()
+    panel(page, "Backward").get_by_role("button", name="Verify all").click()
+    page.mouse.move(5, 5)
+    before = page.get_by_role("tabpanel").inner_text()
+    assert before.count("off by") == 5
+    drawn = lines(page)
+    word(page, 1).hover()
+    assert lines(page) != drawn
+    assert page.get_by_role("tabpanel").inner_text() == before
+
+
+def test_gradients_are_told_as_such(opened, whole):
+    view, _ = whole
+    page = opened(view)
+    word(page, 3).click()
+    page.keyboard.press("b")
+    assert "d_scores" in said(page)
+    assert "percent" not in said(page)
+
+
+def test_paper_has_the_whole_picture(opened, heads):
+    page = opened(heads, width=1200)
+    word(page, 1).click()
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".ta-view").bounding_box()["width"] <= 700
+    ends = [line.bounding_box() for line in page.locator(".ta-line").all()]
+    assert max(box["x"] + box["width"] for box in ends) < 700
+
+
 # ---- what is taken along
 
 
@@ -356,11 +491,15 @@ def test_a_link_and_a_file_open_the_same_state(opened, heads, tmp_path):
     assert lines(fresh) == lines(page)
 
 
-@pytest.mark.parametrize("hash", ["#selected=99", "#selected=%22a%22&layer=-3&head=%5B%5D", "#%%%", "#tab=%22none%22"])
+@pytest.mark.parametrize("hash", [
+    "#selected=99", "#selected=%22a%22&layer=-3&head=%5B%5D", "#%%%", "#tab=%22none%22",
+    "#tweak=%7B%22layer%22%3A0%7D&cuts=%5B%5B0%5D%5D", "#text=5&guess=%5B%5D&theme=7&snapshot=%22x%22&toString=1",
+])  # fmt: skip
 def test_a_broken_link_breaks_nothing(opened, heads, hash):
     page = opened(heads, hash=hash)
     word(page, 1).click()
     assert said(page).startswith("was → ")
+    assert "NaN" not in page.inner_text("body")
 
 
 # ---- light and dark, narrow, printed, spoken
@@ -387,7 +526,6 @@ def test_a_phone_has_columns_and_no_sideways_scrolling(opened, heads):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     word(page, 1).click()
     assert set(lines(page)) == {1, 2, 3}
-
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -188,11 +188,21 @@ function pronounModel(given) {
   const CONTRACTION = new RegExp(`n't${edge("end")}|(?<=${edge("start")}(?:did|was|were|could))nt${edge("end")}`, "gu");
   const WORD = /[\p{L}\p{N}_]+(?:['-][\p{L}\p{N}_]+)*/gu;
 
+  const WRITTEN = /[\p{L}\p{M}\p{N}_]+(?:['\u2019\u2018\u02bc\u00b4`-][\p{L}\p{M}\p{N}_]+)*/gu;
+
   /** Lower-case words without punctuation; n't is said as not, it's as it was. */
   function splitWords(text) {
     let found = text.toLowerCase().replace(/[\u2019\u2018\u02bc\u00b4`]/g, "'");
     for (const [short, long] of IRREGULAR) found = found.replace(new RegExp(edge("start") + short + edge("end"), "gu"), long);
     return found.replace(CONTRACTION, " not").match(WORD) ?? [];
+  }
+
+  /** The text with another word in place of one, which may be written in other letters than it's read in. */
+  function replaced(text, word, by) {
+    return text.replace(WRITTEN, (written) => {
+      const words = splitWords(written);
+      return words.includes(word) ? words.map((other) => (other === word ? by : other)).join(" ") : written;
+    });
   }
 
   /** How alike two words are, from 0 to 1: the letters of their longest common parts (Ratcliff and Metzener, 1988). */
@@ -315,6 +325,7 @@ function pronounModel(given) {
     snapshots: given.snapshots.map(({ step, loss, accuracy }) => ({ step, loss, accuracy })),
     curve: given.curve,
     read,
+    replaced,
     run,
     gradients,
   };

@@ -10,20 +10,20 @@ const greatest = (numbers) => numbers.reduce((most, x) => (x > most ? x : most),
 const clamp = (x, least, most) => Math.max(least, Math.min(most, x));
 const upTo = (n) => Array.from({ length: n }, (_, i) => i);
 const strongest = (values) => values.reduce((best, x, i) => (x > values[best] ? i : best), 0);
-const sizeOf = (values) => Math.max(0, greatest(Array.from(values, Math.abs).filter(Number.isFinite)));
+const sizeOf = (values) => Math.max(0, greatest(Array.from(values, Math.abs).filter(isFinite)));
 const ranked = (places, values) => places.sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]));
 const chief = (values, n) => ranked(upTo(values.length), values).slice(0, n).sort((a, b) => a - b);
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 function short(x, digits = 4) {
-  if (!Number.isFinite(x)) return Number.isNaN(x) ? "NaN" : x > 0 ? "∞" : "−∞";
+  if (!isFinite(x)) return Number.isNaN(x) ? "NaN" : x > 0 ? "∞" : "−∞";
   const isPlain = x === 0 || (Math.abs(x) >= 1e-4 && Math.abs(x) < 10 ** digits);
   return (isPlain ? `${Number(x.toPrecision(digits))}` : x.toExponential(digits - 1)).replaceAll("-", "−");
 }
 
 const signed = (x, digits = 3) => (x > 0 ? "+" : "") + short(x, digits);
-const share = (x) => (Number.isFinite(x) ? x.toFixed(2).replace("-", "−") : short(x));
-const percent = (x) => `${Math.round(100 * x)} percent`;
+const share = (x) => (isFinite(x) ? x.toFixed(2).replace("-", "−") : short(x));
+const percent = (x) => (isFinite(x) ? `${Math.round(100 * x)} percent` : short(x));
 
 /** Weights from scores; what is masked gets none. ∞ and NaN spoil the row, as in every softmax. */
 function softmax(scores, mask) {
@@ -34,30 +34,37 @@ function softmax(scores, mask) {
   return powers.map((x) => (total === 0 ? 0 : x / total));
 }
 
-const dot = (a, b) => sum(Array.from(a, (x, i) => (x && b[i] ? x * b[i] : 0)));
+/** Where `open` is given, the rest counts nothing, be it NaN. */
+const dot = (a, b, open) => sum(Array.from(a, (x, i) => (!open || open[i] ? x * b[i] : 0)));
 
-/** What softmax makes of a gradient in its weights: w ⊙ (g − Σ g w). */
-function softmaxBackward(weights, gradient) {
-  const mean = dot(gradient, weights);
-  return Array.from(weights, (w, k) => w && w * (gradient[k] - mean));
+function softmaxBackward(weights, gradient, open) {
+  const mean = dot(gradient, weights, open);
+  return Array.from(weights, (w, k) => (open[k] ? w * (gradient[k] - mean) : 0));
 }
 
 const divergence = (p, q) => sum(Array.from(p, (x, k) => x && x * Math.log(x / q[k]))); // KL(p ‖ q) in nats
 
 // ---- arrays
 
-const STORES = { float64: Float64Array, float32: Float32Array, float16: globalThis.Float16Array, uint8: Uint8Array };
+const STORES = { float64: Float64Array, float32: Float32Array, float16: Uint16Array, uint8: Uint8Array };
+
+/** A float16 from its bits; few browsers have arrays of them. */
+function half(bits) {
+  const [sign, exponent, fraction] = [bits >> 15 ? -1 : 1, (bits >> 10) & 31, (bits & 1023) / 1024];
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction) : 2 ** -14 * fraction);
+}
 
 function decoded({ shape, dtype, data }) {
   const text = atob(data);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-  return { shape, values: new STORES[dtype](bytes.buffer) };
+  const values = new STORES[dtype](bytes.buffer);
+  return { shape, values: dtype === "float16" ? Float64Array.from(values, half) : values };
 }
 
 const opened = new WeakMap();
 
-/** A layer with its arrays decoded; those of an engine are numbers already. */
 const open = (layer) => remembered(opened, layer, () => Object.fromEntries(Object.entries(layer).map(
   ([name, value]) => [name, value?.data ? decoded(value) : value])));
 
@@ -95,12 +102,12 @@ const spoken = (token) => token.trim() || "blank";
 
 const remembered = (memory, key, found) => (memory.has(key) || memory.set(key, found(key)), memory.get(key));
 
+const FONT = "system-ui, sans-serif";
 const brush = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 const widths = new Map();
 
-/** How wide a word is, in its font's size. */
 const widthOf = (word) => remembered(widths, word, () => {
-  brush.font = "100px system-ui, sans-serif";
+  brush.font = `100px ${FONT}`;
   return brush.measureText(word).width / 100;
 });
 
@@ -156,6 +163,7 @@ const button = (what, text, onclick, more = {}) => make(`button${what}`, { type:
 const toggle = (text, isOn, onclick) => button("", text, onclick, { ariaPressed: `${isOn}` });
 const tick = (text, checked, onchange) =>
   make("label.tick", make("input", { type: "checkbox", checked, onchange }), text);
+const counted = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 const hint = (...text) => make("p.how", text);
 
 function slider(label, min, max, step, value, change) {
@@ -186,26 +194,25 @@ function table(caption, items, columns) {
     make("caption", caption), make("thead", make("tr", titles)), make("tbody", items.map(line))));
 }
 
-// For the style sheet: the colour of a sign, and how much of it.
 const toneOf = (x) => (x < 0 ? "ta-minus" : "ta-plus");
 const leaning = (x, most) => ({ className: toneOf(x), style: `--share: ${Math.abs(x) / most || 0}` });
 
 function bars(values, label) {
   const most = sizeOf(values);
   return make("div.bars", { role: "img", ariaLabel: label },
-    Array.from(values, (x, i) => make("i", leaning(x, most), { title: `${i + 1}: ${signed(x)}` })));
+    Array.from(values, (x) => make("i", leaning(x, most), { title: signed(x) })));
 }
 
-function plot(title, curve, name, step, jumps) {
-  const most = greatest(curve.map((point) => point[name])) || 1;
-  const x = (point) => (400 * point.step) / (curve.at(-1).step || 1);
-  const y = (point) => 86 - (66 * point[name]) / most;
-  const here = curve[strongest(curve.map((point) => -Math.abs(point.step - step)))];
-  const told = `${title} ${short(here[name], 3)}`;
+function plot(title, moments, name, at) {
+  const most = greatest(moments.map((moment) => moment[name])) || 1;
+  const last = moments.at(-1).step || 1;
+  const points = moments.map((moment) => [(400 * moment.step) / last, 86 - (66 * moment[name]) / most]);
+  const [cx, cy] = points[at];
+  const told = `${title} ${short(moments[at][name], 3)}`;
+  const isJump = (_, i) => i && moments[i].accuracy - moments[i - 1].accuracy > 0.08;
   return shape("svg", { viewBox: "-6 0 412 90", class: "ta-plot", role: "img", "aria-label": told },
-    jumps.map((jump) => shape("path", { class: "ta-jump", d: `M${x(jump)} 18V90` })),
-    shape("polyline", { class: "ta-curve", points: curve.map((point) => [x(point), y(point)]) }),
-    shape("circle", { class: "ta-dot", cx: x({ step }), cy: y(here), r: 6 }),
+    points.filter(isJump).map(([x]) => shape("path", { class: "ta-jump", d: `M${x} 18V90` })),
+    shape("polyline", { class: "ta-curve", points }), shape("circle", { class: "ta-dot", cx, cy, r: 6 }),
     shape("text", { class: "ta-small", y: 13 }, told));
 }
 
@@ -224,7 +231,7 @@ function paint(canvas, closed, head) {
     });
   }
   const pixels = new ImageData(width, height);
-  const colour = (x) => (x === -1 ? [136, 144, 152, 110] : !Number.isFinite(x) ? [224, 0, 0, 255]
+  const colour = (x) => (x === -1 ? [136, 144, 152, 110] : !isFinite(x) ? [224, 0, 0, 255]
     : [38, 120, 230, 255 * clamp(x, 0, 1) ** 0.7]);
   most.forEach((x, i) => pixels.data.set(colour(x), 4 * i));
   Object.assign(canvas, { width, height }).getContext("2d").putImageData(pixels, 0, 0);
@@ -241,7 +248,6 @@ const dashOf = (head) => DASHES[head % DASHES.length];
 const signOf = (head) => shape("svg", { width: 26, height: 10, class: "ta-sign", "aria-hidden": true },
   shape("path", { d: "M0 5h26", class: inkOf(head), "stroke-dasharray": dashOf(head) }));
 
-/** The point at a share of a path's length, and how to find those beside it. */
 function pointAt(path, share) {
   const [{ x, y }, before, after] = [0, -0.01, 0.01].map((more) =>
     path.getPointAtLength((share + more) * path.getTotalLength()));
@@ -276,12 +282,23 @@ function numerals(lines) {
 const START = {
   show: "lines", theme: "auto", layer: 0, head: 0, tab: null, // show: or "grid", "table"; head: or "mean", "all"
   selected: null, key: null, back: false, gradient: "d_scores", // places; whether lines show gradients, and which
-  text: null, pronoun: null, answer: null, snapshot: null, outlines: true, // for the engine; null: the end of training
+  text: null, pronoun: null, answer: null, snapshot: null, // for the engine; null: the end of training
   tweak: null, // { layer, head, row, heat: factor of √d_k, by: { key: what its score gains } }
-  guess: null, revealed: false, // { key: 0 to 100 }
+  guess: null, // { of: [layer, head, row], by: { key: 0 to 100 }, revealed }
   cuts: [], // heads as [layer, head], lines as [layer, head, row, key]
 };
-const isFit = ([name, value]) => name in START && Array.isArray(value) === Array.isArray(START[name]);
+
+const [PLACE, NUMBERS, TEXT, YES] = ["\\d+", '{("\\d+":-?[\\d.e-]+,?)*}', '".*"', "true|false"];
+/** What a link or a file may say, as JSON; null is as before anybody chose. */
+const FITS = {
+  show: '"(lines|grid|table)"', theme: '"(auto|light|dark)"', gradient: '"d_(scores|weights)"', layer: PLACE,
+  head: `${PLACE}|"(mean|all)"`, tab: `${TEXT}|null`, selected: PLACE, key: PLACE, back: YES, text: TEXT,
+  pronoun: PLACE,
+  answer: TEXT, snapshot: PLACE, cuts: "\\[(\\[\\d+,\\d+(,\\d+,\\d+)?\\],?)*\\]",
+  tweak: `{"layer":\\d+,"head":\\d+,"row":\\d+,"heat":(10|0\\.[1-9]\\d*|[1-9](\\.\\d+)?),"by":${NUMBERS}}`,
+  guess: `{"of":\\[\\d+,\\d+,\\d+\\],"by":${NUMBERS},"revealed":(${YES})}`,
+};
+const isFit = ([name, value]) => Object.hasOwn(FITS, name) && RegExp(`^(${FITS[name]})$`).test(JSON.stringify(value));
 const fromHash = () => Object.fromEntries(
   [...new URLSearchParams(location.hash.slice(1))].map(([name, text]) => [name, JSON.parse(text)]));
 
@@ -312,9 +329,12 @@ function render({ model, el }) {
 
   function load(read) {
     stop();
+    undo.length = 0;
     state = { ...start };
     try {
-      set(Object.fromEntries(Object.entries(read()).filter(isFit)));
+      const given = read();
+      if (given?.constructor !== Object) throw new TypeError("no object");
+      set(Object.fromEntries(Object.entries(given).filter(isFit)));
     } catch {
       state = { ...start };
       refresh();
@@ -351,9 +371,10 @@ function render({ model, el }) {
   const cutsOf = (length) => state.cuts.filter((cut) => cut.length === length);
   const options = (more) =>
     ({ ...(isPast() && { snapshot: moment() }), cutHeads: cutsOf(2), cutLines: cutsOf(4), ...more });
-  const nudged = (nudge) => (nudge.length ? runOf(options({ nudge })) : now.base);
+  const tweaked = (more) => runOf(options({ nudge: tweakOf(runOf(options(more)).layers)?.nudges ?? [], ...more }));
 
-  function derive() {
+  /** All that's drawn; under the pointer or the focus may be another query than the one that panels are of. */
+  function derive(pointed = null) {
     now = { queries: data.queries, keys: data.keys ?? data.queries, layers: data.layers };
     if (engine) {
       asked = engine.read(state.text);
@@ -361,44 +382,53 @@ function render({ model, el }) {
       reading ??= engine.read(engine.examples[0]);
       if (reading.pronouns.includes(state.pronoun)) reading = { ...reading, pronoun: state.pronoun };
       now.queries = now.keys = reading.words;
-      now.run = now.base = runOf(options()); // the base is without the reader's changes of scores
-      now.layers = now.base.layers;
+      now.base = runOf(options()); // without the reader's changes of scores
+      now.run = state.tweak ? tweaked() : now.base;
+      now.layers = now.run.layers;
     }
     [now.asks, now.names] = [now.queries, now.keys].map((tokens) => tokens.map(shown));
     if (!now.layers.length) return;
     now.at = clamp(state.layer, 0, now.layers.length - 1);
-    deriveTweak();
+    now.tweak = tweakOf((now.base ?? now).layers);
     const layer = (now.layer = open(now.layers[now.at]));
     const nHeads = headCount(layer);
-    now.isHidden = state.tab === "predict" && !state.revealed;
-    now.isBack = state.back && !now.isHidden;
     now.head = nHeads === 1 ? 0 : Number.isInteger(state.head) ? clamp(state.head, 0, nHeads - 1) : state.head;
-    now.one = Number.isInteger(now.head) ? now.head : 0; // where it must be one
-    if (now.isHidden || now.isBack) now.head = now.one;
+    now.one = Number.isInteger(now.head) ? now.head : 0;
+    now.isOne = state.back || PANELS[state.tab]?.[2]; // gradients and some panels are of one head
+    if (now.isOne) now.head = now.one;
     // Shown is the query under the pointer or the focus, else the selected one, else the only one that asks.
     const only = layer.weights.shape[1] === 1 ? placeAt(layer, 0) : null;
-    now.place = [preview, state.selected, only].find((at) => at in now.queries && rowAt(layer, at) >= 0) ?? null;
+    now.place = [pointed, state.selected, only].find((at) => at in now.queries && rowAt(layer, at) >= 0) ?? null;
     now.key = state.key in now.keys ? state.key : null;
     now.row = now.place === null ? null : rowAt(layer, now.place);
+    now.isHidden = state.tab === "predict" && !guess().revealed;
+    now.isBack = state.back && !now.isHidden;
     if (now.row === null) return;
     Object.assign(now, rowShown(now.head, now.row));
-    // What the lines are as thick as, and the thickest's thickness.
     now.values = now.isHidden ? guessed() : now.isBack ? gradients()[state.gradient] : now.weights;
     now.top = now.isBack ? sizeOf(now.values) : 1;
+    [now.finite, now.odd] = [true, false].map((is) =>
+      upTo(now.keys.length).filter((k) => now.open[k] && isFinite(now.values[k]) === is));
   }
 
-  function deriveTweak() {
+  function tweakOf(layers) {
     const { layer: at, head, row, by, heat } = state.tweak ?? {};
-    if (!now.layers[at]) return;
-    const [scores, mask] = [scoresOf, maskOf].map((of) => of(open(now.layers[at]), head, row));
+    const [nHeads, nRows] = layers[at]?.weights.shape ?? [];
+    if (!(head < nHeads && row < nRows)) return null;
+    const [scores, mask] = [scoresOf, maskOf].map((of) => of(open(layers[at]), head, row));
     const changed = Array.from(scores, (s, k) => (s + (by[k] ?? 0)) / heat);
     const nudges = changed.map((s, key) => ({ layer: at, head, query: row, key, by: s - scores[key] }));
-    now.tweak = { ...state.tweak, changed, nudges, weights: softmax(changed, mask) };
-    if (engine) now.layers = (now.run = nudged(nudges.filter(({ by }) => by))).layers;
+    return { ...state.tweak, changed, nudges: nudges.filter(({ by }) => by), weights: softmax(changed, mask) };
   }
 
   const isTweaked = (head, row) => now.tweak?.layer === now.at && now.tweak.head === head && now.tweak.row === row;
-  const weightsOf = (head, row) => (isTweaked(head, row) ? now.tweak.weights : rowOf(now.layer.weights, head, row));
+  /** A row's weights; what is masked has none, whatever was given. */
+  function weightsOf(head, row) {
+    const mask = maskOf(now.layer, head, row);
+    const weights = isTweaked(head, row) ? now.tweak.weights : rowOf(now.layer.weights, head, row);
+    return mask ? Array.from(weights, (w, k) => (mask[k] ? w : 0)) : weights;
+  }
+
   const heads = () => upTo(headCount(now.layer));
   const ofOne = (of, layer = now.layer) => of(layer, now.one, now.row);
 
@@ -409,7 +439,8 @@ function render({ model, el }) {
     return { weights, open: now.keys.map((_, k) => masks.some((mask) => !mask || mask[k])) };
   }
 
-  const wanted = () => (now.run.answers.find(({ word }) => word === state.answer) ?? now.run.answers[0])?.word;
+  /** What the reader chose, else what the whole trained model answers. */
+  const wanted = () => (now.run.answers.find(({ word }) => word === state.answer) ?? runOf({}).answers[0])?.word;
   const gradientsOf = (run) => ((run.gradients ??= {})[wanted()] ??= engine.gradients(run, wanted()));
   const gradients = () => (now.gradients ??= engine && wanted() ? gradientsOfAnswer() : gradientsOfRow());
 
@@ -420,14 +451,15 @@ function render({ model, el }) {
   }
 
   function gradientsOfRow() {
-    const weights = weightsOf(now.one, now.row);
+    const [weights, { open }] = [weightsOf(now.one, now.row), now];
     const given = now.layer.d_weights && ofOne(rowOf, now.layer.d_weights);
-    const key = now.key ?? strongest(weights);
-    const d_weights = given ?? Array.from(weights, (w, k) => (k === key ? -1 / w : 0));
-    const lossOf = (some) => (given ? dot(given, some) : -Math.log(some[key]));
-    const about = given ? "L = Σ d_weights · weights, with the d_weights given"
-      : `loss = −log(weight of ${named(key)}) = ${short(lossOf(weights))}; click a key for another`;
-    return { d_weights, d_scores: softmaxBackward(weights, d_weights), about, lossOf };
+    if (given) return { d_weights: given, d_scores: softmaxBackward(weights, given, open),
+      lossOf: (some) => dot(given, some, open), about: "L = Σ d_weights · weights, with the d_weights given" };
+    const key = open[now.key] ? now.key : strongest(weights);
+    const lossOf = (some) => -Math.log(some[key]);
+    return { d_weights: Array.from(weights, (w, k) => (k === key ? -1 / w : 0)), lossOf,
+      d_scores: Array.from(weights, (w, k) => (open[k] ? w - (k === key) : 0)), // finite where w is 0 too
+      about: `loss = −log(weight of ${named(key)}) = ${short(lossOf(weights))}; click a key for another` };
   }
 
   // ---- where words stand
@@ -437,7 +469,6 @@ function render({ model, el }) {
     const width = parts.picture.clientWidth || 800;
     const room = window.innerHeight * (width < 600 ? 0.55 : 0.62);
     const lists = [now.asks, now.names];
-    // The letters' size with which a row is full; each word has an edge and a least and a greatest width.
     const size = Math.floor(Math.min(28, ...lists.map((words) =>
       (width - 30 * words.length) / sum(words.map((word) => clamp(widthOf(word), 2.3, 9))))));
     if (size >= 15 && width > 480) return { isRows: true, size, wide: 0, height: clamp(room, 280, 480) };
@@ -446,7 +477,6 @@ function render({ model, el }) {
     return { size: 18, wide, height: Math.min(longest * LINE, Math.max(240, room)) + HEADING };
   }
 
-  /** Where a word's lines start or end in the picture. */
   function endOf(name, place) {
     const [isQuery, { offsetLeft, offsetTop, scrollTop }] = [name === "queries", parts[name]];
     if (!layout.isRows) return [offsetLeft + (isQuery && layout.wide), offsetTop + (place + 0.5) * LINE - 2 - scrollTop];
@@ -454,7 +484,6 @@ function render({ model, el }) {
     return [word.offsetLeft + word.offsetWidth / 2, offsetTop + (isQuery && word.offsetHeight)];
   }
 
-  /** The places of a list that can be seen, and the one that the Tab key reaches. */
   function placesSeen(name) {
     const all = upTo(now[name].length);
     if (layout.isRows) return all;
@@ -471,13 +500,12 @@ function render({ model, el }) {
 
   // ---- words
 
-  /** What stands at a key: its number, and how dark it is. */
   function noteOf(k) {
     if (now.row === null) return {};
     if (isCut(now.at, now.head, now.row, k)) return { text: "cut", tone: "ta-masked" };
     if (!now.open[k]) return { text: "masked", tone: "ta-masked" };
     const x = now.values[k];
-    if (!Number.isFinite(x)) return { text: short(x), tone: "ta-odd" };
+    if (!isFinite(x)) return { text: short(x), tone: "ta-odd" };
     const dark = clamp(Math.abs(x) / now.top || 0, 0, 1);
     if (now.isBack) return { text: signed(x, 2), dark, tone: toneOf(x) };
     return { text: Math.abs(x) < FAINTEST ? "" : share(x), dark };
@@ -517,7 +545,6 @@ function render({ model, el }) {
     return heads().map((head) => ({ head, values: weightsOf(head, now.row), numeral: `${head + 1}`, outlines: [] }));
   }
 
-  /** A line that sets out straight down, or straight across; `by` lays those of several heads side by side. */
   function lineTo(key, by, size, more, ...inside) {
     const [[x, y], [toX, toY]] = [endOf("queries", now.place), endOf("keys", key)];
     const d = layout.isRows ? `M${x + by} ${y}C${[x + by, (y + toY) / 2, toX + by, (y + toY) / 2, toX + by, toY]}`
@@ -534,7 +561,7 @@ function render({ model, el }) {
   function linesOf({ head, values, numeral, outlines }, by) {
     return now.names.flatMap((name, key) => {
       const x = values[key];
-      const isDrawn = x && Number.isFinite(x) && Math.abs(x) >= FAINTEST * now.top;
+      const isDrawn = x && isFinite(x) && Math.abs(x) >= FAINTEST * now.top;
       const differing = outlines.filter((outline) => Math.abs(outline.values[key] - x) >= FAINTEST);
       if (!isDrawn && !differing.length) return [];
       const tone = numeral ? inkOf(head) : now.isBack ? toneOf(x) : "";
@@ -554,7 +581,6 @@ function render({ model, el }) {
     });
   }
 
-  /** The head of an arrow at the word that asks. */
   const arrow = (tone) => shape("path", { class: `ta-arrow ${tone}`,
     d: `M${endOf("queries", now.place)}${layout.isRows ? "l-8 15h16z" : "l15-8v16z"}` });
 
@@ -575,7 +601,7 @@ function render({ model, el }) {
 
   function drawWhole() {
     layout = layOut();
-    parts.lists.dataset.layout = layout.isRows ? "rows" : "columns";
+    Object.assign(parts.lists.dataset, { layout: layout.isRows ? "rows" : "columns", guess: now.isHidden });
     parts.lists.style = `--size:${layout.size}px;--height:${layout.height}px;--wide:${layout.wide}px`;
     for (const name of ["queries", "keys"]) {
       const { length } = now[name];
@@ -598,38 +624,49 @@ function render({ model, el }) {
   }
 
   function announcement() {
-    const top = ranked(upTo(now.keys.length).filter((k) => now.weights[k] >= 0.05), now.weights).slice(0, 3);
-    const news = top.map((k) => `${spoken(now.keys[k])}, ${percent(now.weights[k])}`).join("; ");
-    return `${spoken(now.queries[now.place])} → ${news || "nothing that stands out"}`;
+    const { values, finite, odd, top, isBack } = now;
+    const told = ranked(finite.filter((k) => values[k] && Math.abs(values[k]) >= 0.05 * top), values).slice(0, 3);
+    const news = told.map((k) => `${spoken(now.keys[k])}, ${isBack ? signed(values[k]) : percent(values[k])}`);
+    if (odd.length) news.push(notFinite());
+    return `${spoken(now.queries[now.place])} → ${isBack ? `${state.gradient}: ` : ""}`
+      + (news.join("; ") || "nothing that stands out");
   }
+
+  const notFinite = () => `NaN or infinite: ${counted(now.odd.length, "word")}`;
 
   function told() {
     const { weights, open } = now;
     if (!weights) return now.queries.length ? choose() : hint("There are no words.");
     const title = make("b", { dir: "auto" }, now.asks[now.place]);
     if (now.isHidden) return make("p", title, " looks where? The lines are your guess.");
-    if (now.isBack) return [make("p", gradients().about), hint(`Lines are ${state.gradient}: orange and solid for +, `,
-      `blue and dashed for −. The thickest is ${short(now.top, 3)}.`)];
-    const places = ranked(upTo(weights.length).filter((k) => open[k] && Number.isFinite(weights[k])), weights);
+    if (now.isBack) return [make("p", gradients().about),
+      hint(`Lines are ${state.gradient}: solid +, dashed −; the thickest is ${short(now.top, 3)}.`)];
+    const places = ranked([...now.finite], weights);
     const rest = places.splice(Math.min(6, places.filter((k) => Math.abs(weights[k]) >= FAINTEST).length));
     const nMasked = open.filter((isOpen) => !isOpen).length;
     const chip = (k) => button(".chip", [make("bdi", now.names[k]), ` ${share(weights[k])}`], () => pickKey(k));
     return [
       make("p.chips", title, " → ", places.map(chip),
-        rest.length > 0 && make("span", `rest: ${share(sum(rest.map((k) => weights[k])))} in ${rest.length} words`),
-        nMasked > 0 && make("span", `${nMasked} masked`)),
-      hint(`A line is as thick as its weight. Hidden are those under ${FAINTEST}, and heads' numerals under ${LABELLED}.`),
+        rest.length > 0 && make("span.rest",
+          `rest: ${share(sum(rest.map((k) => weights[k])))} in ${counted(rest.length, "word")}`),
+        now.odd.length > 0 && make("span.rest", notFinite()),
+        nMasked > 0 && make("span.rest", `${nMasked} masked`)),
+      hint(`A line is as thick as its weight; those under ${FAINTEST}, and numerals under ${LABELLED}, are hidden.`,
+        now.head === "all" && headCount(now.layer) > DASHES.length && ` Looks repeat after ${DASHES.length} heads.`),
     ];
   }
 
-  /** Says of which moment the weights are, where the panel that does isn't open. */
-  const past = () => isPast() && state.tab !== "training" && hint(
-    `As it was in step ${engine.snapshots[moment()].step} of training. `,
-    button(".link", "Show the end of training", () => set({ snapshot: null })));
+  function past() {
+    const nCuts = state.cuts.length;
+    const all = [isPast() && `as in step ${engine.snapshots[moment()].step} of training`,
+      now.tweak && "with changed scores", nCuts && `with ${counted(nCuts, "cut")}`].filter(Boolean);
+    return all.length > 0 && make("p.force", `Shown ${all.join(", ")}. `,
+      button(".link", "Show the model as it was given", () => set({ snapshot: null, tweak: null, cuts: [] })));
+  }
 
   function asTable() {
     if (!now.weights) return choose();
-    const columns = [...heads(), "mean"].map((head) => {
+    const columns = now.isBack ? gradientColumns() : [...heads(), "mean"].map((head) => {
       const { weights, open } = rowShown(head, now.row);
       return [head === "mean" ? head : headName(now.layer, head), (k) => (open[k] ? short(weights[k]) : "masked")];
     });
@@ -643,13 +680,13 @@ function render({ model, el }) {
     const mapOf = (layer, at) => (head) => {
       const canvas = make("canvas");
       setTimeout(paint, 0, canvas, layer, head);
-      return button(".map", [canvas, headName(layer, head)], () => set({ layer: at, head, show: "lines" }),
+      return button(".map", [canvas, make("span", headName(layer, head))], () => set({ layer: at, head, show: "lines" }),
         { ariaLabel: `Open ${headTitle(layer, head)}` });
     };
     const rows = now.layers.map((layer, at) => make("div.maps", { style: `--heads: ${headCount(layer)}` },
       make("b", layer.name), make("div.cells", upTo(headCount(layer)).map(mapOf(layer, at)))));
     painted = make("div", { of: now.layers },
-      hint("Rows ask, columns are looked at; grey is masked, red isn't finite."), rows);
+      hint("Rows ask; grey is masked, red isn't finite."), rows);
     parts.other.replaceChildren(painted);
   }
 
@@ -666,8 +703,7 @@ function render({ model, el }) {
 
   function openPanel(tab) {
     stop();
-    set({ tab, back: tab === "back", ...(PANELS[tab]?.[2] && now.head !== now.one && { head: 0 }),
-      ...(tab === "predict" && { revealed: false }) });
+    set({ tab, back: tab === "back", ...(tab === "predict" && { guess: null }) });
   }
 
   function drawPanel() {
@@ -677,7 +713,8 @@ function render({ model, el }) {
     fill(parts.tabs, names.map((name) => button("", PANELS[name][0], () => openPanel(name === tab ? null : name),
       { role: "tab", ariaSelected: `${name === tab}`, tabIndex: name === (tab ?? names[0]) ? 0 : -1 })));
     parts.panel.ariaLabel = title;
-    fill(parts.panel, isOfRow && !now.weights ? choose() : show?.());
+    fill(parts.panel, isOfRow && !now.weights ? choose()
+      : isOfRow && !now.open.some(Boolean) ? hint(asker(), " may look at nothing.") : show?.());
   }
 
   const choose = () => hint("Choose a word in the picture to see what it looks at.");
@@ -686,7 +723,8 @@ function render({ model, el }) {
   const some = (listed) => (listed.length < now.keys.length ? `, the strongest of ${now.keys.length} keys` : "");
   const whose = () => hint(make("bdi", asker()), ` in ${headTitle(now.layer, now.one)}`);
   const keyLink = ["key", (k) => button(".link", now.names[k], () => pickKey(k))];
-  const weightCell = ["weight", (k) => share(now.weights[k])];
+  const unlessMasked = (of) => (k) => (now.open[k] ? of(k) : "masked");
+  const weightCell = ["weight", unlessMasked((k) => short(now.weights[k], 3))];
 
   function answerBars(before) {
     const line = ({ word, probability }) => {
@@ -699,6 +737,7 @@ function render({ model, el }) {
 
   function setText(text, pronoun = null) {
     const { problem, words } = engine.read(text);
+    if (!problem) undo.length = 0; // its lines are of other words
     const forgotten = { tweak: null, guess: null, cuts: cutsOf(2), answer: null,
       ...(words.length !== now.queries.length && { selected: null, key: null }) };
     set({ text, pronoun, ...(!problem && forgotten) });
@@ -706,9 +745,7 @@ function render({ model, el }) {
 
   function editPanel() {
     const { text } = state;
-    const replaced = (word, by) => text.replace(/[\p{L}\p{N}'’]+/gu, (other) =>
-      (other.toLowerCase() === word.toLowerCase() ? by : other));
-    const chip = (word) => (by) => button(".chip", by, () => setText(replaced(word, by)));
+    const chip = (word) => (by) => button(".chip", by, () => setText(engine.replaced(text, word, by)));
     const pronouns = reading.pronouns.map((place) => [place, `${reading.words[place]}, word ${place + 1}`]);
     return [
       make("label.field", "Sentence", make("input.sentence",
@@ -723,49 +760,54 @@ function render({ model, el }) {
 
   // -- steps
 
-  /** The reader's changes of the row that is shown. */
   const tweakShown = () => (isTweaked(now.one, now.row) ? now.tweak
     : { layer: now.at, head: now.one, row: now.row, heat: 1, by: {}, changed: ofOne(scoresOf) });
 
-  function changeTweak(change) {
-    const { layer, head, row, heat, by } = tweakShown();
-    set({ tweak: { layer, head, row, heat, by, ...change } });
-  }
-
   function stepsPanel() {
-    const { heat, by, head, row, changed } = tweakShown();
-    const layer = isTweaked(head, row) && now.base ? open(now.base.layers[now.at]) : now.layer; // before the changes
+    const { heat, by, head, row, layer: at, changed } = tweakShown();
+    const isChanged = isTweaked(head, row);
+    const layer = isChanged && now.base ? open(now.base.layers[at]) : now.layer; // before the changes
     const [scores, query, scale] = [ofOne(scoresOf, layer), ofOne(queryOf, layer), scaleOf(layer)];
     const top = greatest(Array.from(changed).filter((s, k) => now.open[k] && s < Infinity));
-    const isRoot = query && Math.abs(scale ** 2 * query.length - 1) < 1e-4;
+    const dotOf = (k) => dot(query, rowOf(layer.key, head, k));
+    const isOff = (s, k) => now.open[k] && Math.abs(s - scale * dotOf(k)) > 0.01 * (1 + Math.abs(s));
+    const isScaled = query && !Array.from(scores).some(isOff);
+    const isRoot = isScaled && Math.abs(scale ** 2 * query.length - 1) < 1e-4;
     const isLog = !layer.scores && !query;
-    const change = (k) => now.open[k] ? slider(`What the score of ${named(k)} gains`, -6, 6, 0.1, by[k] ?? 0,
-      (x) => changeTweak({ by: { ...by, [k]: x } })) : "masked";
-    const listed = chief(now.weights, 40);
+    const score = isRoot ? "÷ √d_k" : isScaled ? `× ${short(scale)}` : isLog ? "log w" : "score";
+    const changeTo = (change) => set({ tweak: { layer: at, head, row, heat, by, ...change } });
+    const change = (k) => [slider(`What the score of ${named(k)} gains, place ${k + 1}`, -6, 6, 0.1, by[k] ?? 0,
+      (x) => changeTo({ by: { ...by, [k]: x } })), isChanged && signed(by[k] ?? 0)];
+    const column = (title, of) => [title, unlessMasked((k) => short(of(k), 3))];
+    const listed = chief(rowOf(layer.weights, head, row), 40); // not by the changes, or they'd move under the finger
+    const sums = (k, sum) => `Sum ${short(sum)}, ${isScaled ? "scaled" : "the score"} ${short(scores[k])}`
+      + (isChanged ? `, changed ${short(changed[k])}` : "");
     return [
-      make("p.formula",
-        `weights = softmax(q kᵀ ${isRoot || !query ? "/ √d_k" : `× ${short(scale)}`})\nmix = Σ weights · v`), whose(),
-      make("label.field", `Temperature: √d_k${isRoot ? ` = ${short(1 / scale, 3)}` : ""}, × ${heat.toFixed(2)}`,
-        slider("temperature, a factor of √d_k", -1, 1, 0.02, Math.log10(heat), (x) => changeTweak({ heat: 10 ** x }))),
+      make("p.formula", `weights = softmax(${isScaled ? `q kᵀ ${isRoot ? "/ √d_k" : score}` : "scores"})\n`,
+        isChanged && `s = (${isScaled ? "q kᵀ scaled" : score} + change) ÷ ${heat.toFixed(2)}\n`,
+        "mix = Σ weights · v"), whose(),
+      make("label.field", `${isRoot ? `√d_k = ${short(1 / scale, 3)}; ` : ""}temperature × ${heat.toFixed(2)}`,
+        slider("temperature, a factor of √d_k", -1, 1, 0.02, Math.log10(heat), (x) => changeTo({ heat: 10 ** x }))),
       button("", "Reset", () => set({ tweak: null }), { disabled: !state.tweak }),
-      isLog && hint("No scores were given: these are the weights' logarithms, scores up to a constant."),
+      isLog && hint("log w: the scores up to a constant; none were given."),
       table(`From scores to weights${some(listed)}`, listed, [
-        keyLink, query && ["q · k", (k) => short(dot(query, rowOf(layer.key, head, k)), 3)],
-        [isLog ? "log w" : isRoot ? "÷ √d_k" : "score", (k) => short(scores[k], 3)], ["change", change],
-        ["exp(s − max)", (k) => (now.open[k] ? short(Math.exp(changed[k] - top), 3) : "0")], weightCell,
+        keyLink, query && ["q · k", (k) => short(dotOf(k), 3)], [score, (k) => short(scores[k], 3)],
+        ["change", unlessMasked((k) => make("td", change(k)))],
+        isChanged && column("s", (k) => changed[k]),
+        column("exp(s − max)", (k) => Math.exp(changed[k] - top)), weightCell,
       ]),
-      now.run && answerBars(state.tweak && now.base), query && pairOf(layer, query, scale), layer.value && mixOf(layer),
+      now.run && answerBars(state.tweak && now.base), query && pairOf(layer, query, sums), layer.value && mixOf(layer),
     ];
   }
 
   function mixOf(layer) {
     const values = now.keys.map((_, k) => rowOf(layer.value, now.one, k));
-    const mix = upTo(layer.value.shape[2]).map((i) => dot(now.weights, values.map((v) => v[i])));
+    const mix = upTo(layer.value.shape[2]).map((i) => dot(now.weights, values.map((v) => v[i]), now.open));
     return [make("h2", "The mix, Σ weights · v"), bars(mix, "the mix"),
       make("p.numbers", mix.map((x) => short(x, 3)).join("  "))];
   }
 
-  function pairOf(layer, query, scale) {
+  function pairOf(layer, query, told) {
     const k = now.key ?? strongest(now.weights);
     const key = rowOf(layer.key, now.one, k);
     const products = Array.from(query, (x, i) => x * key[i]);
@@ -773,7 +815,7 @@ function render({ model, el }) {
       make("h2", `q · k of ${asker()} and ${named(k)}, by dimension`),
       Object.entries({ q: query, k: key, "q × k": products }).map(([name, values]) =>
         make("p.pair", make("b", name), bars(values, `${name} of this pair`))),
-      hint(`Sum ${short(sum(products))}, scaled ${short(sum(products) * scale)}. Click a key for another pair.`),
+      hint(told(k, sum(products)), ". Click a key for another pair."),
     ];
   }
 
@@ -781,25 +823,36 @@ function render({ model, el }) {
 
   function slopeAt(key) {
     const { lossOf } = gradients();
-    const { changed } = tweakShown();
-    const lossAt = (by) => lossOf ? lossOf(softmax(Array.from(changed, (s, k) => s + (k === key && by)), ofOne(maskOf)))
-      : nudged([...(now.tweak?.nudges ?? []), { layer: now.at, head: now.one, query: now.row, key, by }]).loss(wanted());
+    const [{ changed }, { weights, open }] = [tweakShown(), now];
+    // Weights that were given may be another softmax's than the scores'.
+    const isTheirs = softmax(changed, open).every((x, k) => !(Math.abs(x - weights[k]) > 1e-3));
+    const scores = Array.from(isTheirs ? changed : Array.from(weights, Math.log));
+    const nudge = (key, by) => ({ layer: now.at, head: now.one, query: now.row, key, by });
+    const lossAt = (by) => lossOf ? lossOf(softmax(scores.map((s, k) => s + (k === key && by)), open))
+      : runOf(options({ nudge: [...(now.tweak?.nudges ?? []), nudge(key, by)] })).loss(wanted());
     return (lossAt(1e-4) - lossAt(-1e-4)) / 2e-4;
   }
 
+  function gradientColumns() {
+    const { d_weights, d_scores } = gradients();
+    const cell = (values, most = sizeOf(values)) =>
+      unlessMasked((k) => make("td", leaning(values[k], most), signed(values[k])));
+    return [weightCell, ["d_weights", cell(d_weights)], ["d_scores", cell(d_scores)]];
+  }
+
   function backPanel() {
-    const { d_weights, d_scores, about } = gradients();
+    const { d_scores, about } = gradients();
     const of = JSON.stringify([state, now.row]);
     if (checks?.of !== of) checks = { of };
     const check = (keys) => {
+      derive();
       for (const k of keys) checks[k] = slopeAt(k);
       refresh();
     };
-    const checked = (k) => (k in checks
+    const checked = unlessMasked((k) => (k in checks
       ? `${short(checks[k], 3)}, off by ${short(Math.abs(checks[k] - d_scores[k]), 1)}`
-      : button("", "Check", () => check([k]), { ariaLabel: `Check ${named(k)}` }));
+      : button("", "Check", () => check([k]), { ariaLabel: `Check ${named(k)}` })));
     const listed = chief(d_scores, 30);
-    const cell = (values, most = sizeOf(values)) => (k) => make("td", leaning(values[k], most), signed(values[k]));
     const optionOf = (word) => [word, word];
     return [
       make("p.formula", "d_scores = weights ⊙ (d_weights − Σ d_weights · weights)"), whose(), make("p", about),
@@ -808,8 +861,8 @@ function render({ model, el }) {
       chooser("Lines show", ["d_scores", "d_weights"].map(optionOf), state.gradient,
         (gradient) => set({ gradient, back: true })),
       table(`Gradients; a check nudges the score both ways${some(listed)}`, listed,
-        [keyLink, weightCell, ["d_weights", cell(d_weights)], ["d_scores", cell(d_scores)], ["check", checked]]),
-      button("", "Verify all", () => check(listed)), jacobian(),
+        [keyLink, ...gradientColumns(), ["check", checked]]),
+      button("", "Verify all", () => check(listed.filter((k) => now.open[k]))), jacobian(),
     ];
   }
 
@@ -830,15 +883,15 @@ function render({ model, el }) {
   // -- training
 
   function outlines() {
-    if (state.tab === "predict") return state.revealed ? [{ name: "guess", values: guessed() }] : [];
-    if (state.tab !== "training" || !state.outlines || now.isBack || now.head !== now.one) return [];
-    const before = runOf(options({ snapshot: Math.max(0, moment() - 1) })).layers[now.at];
+    if (state.tab === "predict") return now.isHidden ? [] : [{ name: "guess", values: guessed() }];
+    if (state.tab !== "training" || now.isBack || now.head !== now.one) return [];
+    const before = tweaked({ snapshot: Math.max(0, moment() - 1) }).layers[now.at];
     return [{ name: "before", values: ofOne(rowOf, before.weights) }, { name: "push", values: pushed() }];
   }
 
   function pushed() {
     const { d_scores } = gradients();
-    const slope = sizeOf(softmaxBackward(now.weights, d_scores)) || 1;
+    const slope = sizeOf(softmaxBackward(now.weights, d_scores, now.open)) || 1;
     return softmax(Array.from(ofOne(scoresOf), (s, k) => s - (0.1 / slope) * d_scores[k]), ofOne(maskOf));
   }
 
@@ -858,20 +911,16 @@ function render({ model, el }) {
 
   function trainingPanel() {
     const [at, last] = [moment(), lastMoment()];
-    const { step, loss, accuracy } = engine.snapshots[at];
+    const { snapshots } = engine;
+    const { step, loss, accuracy } = snapshots[at];
     const goTo = (snapshot) => set({ snapshot }, stop());
-    const { curve } = engine;
-    const jumps = curve.filter((point, i) => i && point.accuracy - curve[i - 1].accuracy > 0.08);
     return [
       make("p.big", `Step ${step}: loss ${short(loss, 3)}, accuracy ${percent(accuracy)}`),
       slider("moment of training", 0, last, 1, at, goTo),
-      make("p.choice", button("", playing ? "Pause" : "Play", play),
-        button("", "Step", () => goTo(at + 1), { disabled: at === last })),
-      tick("Outlines: dotted before this step, dashed where −d_scores pushes", state.outlines,
-        () => set({ outlines: !state.outlines })),
-      hint(`The push lowers this sentence's loss for “${wanted()}”, by about 0.1 in a score; real steps follow many.`),
-      plot("Loss", curve, "loss", step, jumps), plot("Accuracy", curve, "accuracy", step, jumps),
-      hint("Dashes: the accuracy jumps."), answerBars(),
+      button("", playing ? "Pause" : "Play", play),
+      hint(`Dotted: before this step. Dashed: where −d_scores pushes, to lower this sentence's loss for “${wanted()}”.`),
+      plot("Loss", snapshots, "loss", at), plot("Accuracy", snapshots, "accuracy", at),
+      answerBars(),
     ];
   }
 
@@ -884,7 +933,6 @@ function render({ model, el }) {
 
   const isCut = (...entry) => state.cuts.some((cut) => same(cut, entry));
 
-  /** Cuts heads or lines, and mends those that are cut. */
   const cut = (entries) => cutTo([...state.cuts.filter((old) => !entries.some((entry) => same(entry, old))),
     ...entries.filter((entry) => !isCut(...entry))]);
 
@@ -895,7 +943,7 @@ function render({ model, el }) {
   }
 
   function cutPanel() {
-    const whole = runOf(options({ cutHeads: [], cutLines: [] }));
+    const whole = tweaked({ cutHeads: [], cutLines: [] });
     const word = wanted();
     const size = (run) => ([at, head]) => {
       const { d_scores } = gradientsOf(run).layers[at];
@@ -904,7 +952,7 @@ function render({ model, el }) {
     const all = now.layers.flatMap((layer, at) => upTo(headCount(layer)).map((head) => [at, head]));
     const isAny = state.cuts.length > 0;
     return [
-      hint("Untick a head: it adds nothing. Click a line, or press Delete on a key: it's masked before softmax."),
+      hint("Untick a head, click a line, or press Delete on a key."),
       make("p.choice", button("", "Undo", () => set({ cuts: undo.pop() }), { disabled: !undo.length }),
         button("", "Mend all", () => cutTo([]), { disabled: !isAny })),
       answerBars(isAny && whole),
@@ -918,8 +966,13 @@ function render({ model, el }) {
 
   // -- predict, then reveal
 
-  const raw = (k) => (now.open[k] ? clamp(state.guess?.[k] ?? 50, 0, 100) : 0);
-  const setGuess = (k, x) => set({ guess: { ...state.guess, [k]: clamp(Math.round(x), 0, 100) } });
+  function guess() {
+    const of = [now.at, now.one, now.row];
+    return same(state.guess?.of, of) ? state.guess : { of, by: {}, revealed: false };
+  }
+
+  const raw = (k) => (now.open[k] ? clamp(guess().by[k] ?? 50, 0, 100) : 0);
+  const setGuess = (k, x) => set({ guess: { ...guess(), by: { ...guess().by, [k]: clamp(Math.round(x), 0, 100) } } });
 
   /** The reader's guess, as weights that sum to 1; what is masked gets none. */
   function guessed() {
@@ -928,24 +981,23 @@ function render({ model, el }) {
   }
 
   function predictPanel() {
-    const guess = guessed();
-    const listed = upTo(guess.length).filter((k) => now.open[k]);
-    const again = button("", "Guess again", () => set({ guess: null, revealed: false }));
-    const [key, mine] = [["key", (k) => now.names[k]], ["guess", (k) => share(guess[k])]];
+    const [mine, of] = [guessed(), guess()];
+    const listed = upTo(mine.length).filter((k) => now.open[k]);
+    if (!listed.every((k) => isFinite(now.weights[k]))) return hint("Weights that aren't finite can't be guessed.");
+    const columns = [["key", (k) => now.names[k]], ["guess", (k) => share(mine[k])]];
     const sliderOf = (k) => slider(`Guess for ${named(k)}`, 0, 100, 1, raw(k), (x) => setGuess(k, x));
-    if (!state.revealed) return [
-      whose(), make("p", "Where does it look? Drag keys up or down, or move sliders; the sum is made 1."),
-      table("Your guess", listed, [key, ["more or less", sliderOf], mine]),
-      make("p.choice", button(".main", "Reveal", () => set({ revealed: true })), again),
+    if (now.isHidden) return [
+      whose(), make("p", "Where does it look? Drag keys up or down, or move sliders."),
+      table("Your guess", listed, [...columns, ["more or less", sliderOf]]),
+      button(".main", "Reveal", () => set({ guess: { ...of, revealed: true } })),
     ];
-    const [loss, flat] = [guess, guess.map(() => 1 / listed.length)].map((other) => divergence(now.weights, other));
+    const [loss, flat] = [mine, mine.map(() => 1 / listed.length)].map((other) => divergence(now.weights, other));
     return [
-      make("p.big", `KL(true ‖ guess) = ${share(loss)} nats`),
-      make("p", "On average, so much more does the truth surprise who expects your weights: ",
-        `0 if they agree${loss === Infinity ? ", ∞ if you gave nothing to a key that has some" : ""}. `,
-        `Equal weights: ${share(flat)} nats, ${loss < flat - 1e-9 ? "" : "no "}worse than yours.`),
-      hint("Lines are true, outlines your guess."),
-      table("True weights, and your guess", listed, [key, ["true", weightCell[1]], mine]), again,
+      whose(), make("p.big", `KL(true ‖ guess) = ${share(loss)} nats`),
+      make("p", `0 means: your guess is right${loss === Infinity ? "; ∞: a key that you gave nothing has some" : ""}. `,
+        `Guessing all equal would give ${share(flat)} nats.`),
+      table("True weights (lines), your guess (outlines)", listed, [...columns, ["true", weightCell[1]]]),
+      button("", "Guess again", () => set({ guess: null })),
     ];
   }
 
@@ -958,18 +1010,21 @@ function render({ model, el }) {
     const [width, height, heading] = [Math.ceil(origin.width), Math.ceil(origin.height), 34];
     const text = (inside, element, { x, y, width, height }) => {
       const { fontWeight, fontSize, color } = getComputedStyle(element);
+      inside = inside.replace(/[\u0000-\u001f\ufffe\uffff]/g, "�"); // no XML may hold them
       const letters = Array.from(inside);
       const room = Math.floor((letters.length * element.clientWidth) / element.scrollWidth);
       return shape("text", { x: x + width / 2, y: y + height / 2, "dominant-baseline": "central",
-        "text-anchor": "middle", style: `font:${fontWeight} ${fontSize} system-ui,sans-serif;fill:${plain(color)}` },
+        "text-anchor": "middle", "font-family": FONT, "font-size": fontSize, "font-weight": fontWeight,
+        fill: plain(color) },
         room < letters.length ? `${letters.slice(0, room - 1).join("")}…` : inside);
     };
     const drawn = (element) => {
       const style = getComputedStyle(element);
       if (element.closest(".ta-lines")) {
         const copy = element.cloneNode(true);
-        const { fill, stroke, strokeWidth, strokeDasharray, font } = style;
-        Object.assign(copy.style, { fill: plain(fill), stroke: plain(stroke), strokeWidth, strokeDasharray, font });
+        const { fill, stroke, strokeWidth, strokeDasharray, fontSize } = style;
+        Object.assign(copy.style,
+          { fill: plain(fill), stroke: plain(stroke), strokeWidth, strokeDasharray, fontSize, fontFamily: FONT });
         return copy;
       }
       const [{ x, y, width, height }, seen] = [element, element.closest(".ta-list") ?? frame].map((one) =>
@@ -982,14 +1037,19 @@ function render({ model, el }) {
       return shape("rect", { ...box, rx: 8, fill: plain(style.backgroundColor), stroke: plain(style.borderColor),
         "stroke-dasharray": style.borderStyle === "solid" ? null : "4 3" });
     };
-    const what = now.head === now.one ? headName(now.layer, now.one) : `${now.head} heads`;
+    const what = !now.layer ? "" : now.head === "all"
+      ? `${now.layer.name}, ${heads().map((head) => `${head + 1}: ${headName(now.layer, head)}`).join(", ")}`
+      : now.head === "mean" ? `${now.layer.name}, mean of heads` : headTitle(now.layer, now.one);
+    const below = now.isHidden ? "a guess" : now.isBack && now.weights ? `${state.gradient} of ${gradients().about}`
+      : ["weights", ...Array.from(parts.told.querySelectorAll(".ta-rest"), (rest) => rest.textContent)].join("; ");
     const whole = { width, height: height + 2 * heading };
     return shape("svg", { xmlns: "http://www.w3.org/2000/svg", ...whole, viewBox: `0 0 ${width} ${whole.height}` },
-      shape("title", {}, data.title),
       shape("rect", { ...whole, fill: plain(getComputedStyle(parts.root).backgroundColor) }),
-      text(`${data.title}: ${now.layer.name}, ${what}`, parts.root, { x: 0, y: 0, width, height: heading }),
+      text(`${data.title}: ${what}`, parts.root, { x: 0, y: 0, width, height: heading }),
+      text(below, parts.root, { x: 0, y: height + heading, width, height: heading }),
       shape("svg", { y: heading, width, height }, Array.from(frame.querySelectorAll(
-        ".ta-lines > :not(.ta-hit), .ta-word, .ta-word > span, .ta-title, canvas, b, td, th, caption"), drawn)));
+        ".ta-lines > :not(.ta-hit), .ta-word, .ta-word > span, .ta-title, canvas, .ta-map span, b, td, th, caption"),
+      drawn)));
   }
 
   function save(name, blob) {
@@ -1011,8 +1071,9 @@ function render({ model, el }) {
   }
 
   async function openFile({ target }) {
-    const text = await target.files[0].text();
-    load(() => JSON.parse(text).state);
+    const text = await target.files[0]?.text();
+    target.value = "";
+    if (text !== undefined) load(() => JSON.parse(text).state);
   }
 
   const say = (text) => (parts.said.textContent = text);
@@ -1033,8 +1094,8 @@ function render({ model, el }) {
 
   function showPreview(place) {
     if (preview === place) return;
-    preview = place;
-    refresh();
+    derive((preview = place));
+    drawPicture();
   }
 
   function moveTo(name, place) {
@@ -1047,8 +1108,10 @@ function render({ model, el }) {
 
   function moveHead(by) {
     const all = [...heads(), "mean", "all"];
-    if (all.length > 3) set({ head: all.at((all.indexOf(now.head) + by) % all.length) });
+    if (all.length > 3) chooseHead(all.at((all.indexOf(now.head) + by) % all.length));
   }
+
+  const chooseHead = (head) => set({ head, ...(now.isOne && !Number.isInteger(head) && { back: false, tab: null }) });
 
   const showOr = (show) => set({ show: state.show === show ? "lines" : show });
   const turn = () => set({ back: !state.back });
@@ -1060,8 +1123,8 @@ function render({ model, el }) {
     ["]", "layer after", () => set({ layer: now.at + 1 < now.layers.length ? now.at + 1 : now.at })],
     [", -", "head before", () => moveHead(-1)],
     [". + =", "head after", () => moveHead(1)],
-    ["a", "all heads at once", () => set({ head: "all", back: false })],
-    ["m", "the mean of all heads", () => set({ head: "mean", back: false })],
+    ["a", "all heads at once", () => chooseHead("all")],
+    ["m", "the mean of all heads", () => chooseHead("mean")],
     ["g", "the grid of all heads", () => showOr("grid")],
     ["t", "as a table", () => showOr("table")],
     ["b", "turn the lines round: gradients", turn],
@@ -1075,8 +1138,8 @@ function render({ model, el }) {
     const isElsewhere = parts.help.open || !now.layer || target.matches("[type=text], select");
     if (ctrlKey || metaKey || altKey || isElsewhere) return;
     const word = wordAt(target);
-    const own = word ? wordAction(key, word) : target.role === "tab" && tabAction(key, target);
-    const action = own || KEYS.find(([keys, , action]) => action && keys.split(" ").includes(key))?.[2];
+    const action = (word ? wordAction(key, word) : target.role === "tab" && tabAction(key, target))
+      || KEYS.find(([keys, , action]) => action && keys.split(" ").includes(key))?.[2];
     if (!action) return;
     event.preventDefault();
     event.stopPropagation(); // a notebook has keys of its own
@@ -1113,12 +1176,12 @@ function render({ model, el }) {
     parts.root.dataset.theme = state.theme;
     parts.theme.textContent = `theme: ${state.theme}`;
     if (!now.layer) return;
-    const choices = heads().map((head) => [head, headName(now.layer, head), now.head === "all" && signOf(head)]);
+    const choices = heads().map((head) => [head,
+      `${headName(now.layer, head)}${isCut(now.at, head) ? " (cut)" : ""}`, now.head === "all" && signOf(head)]);
     if (choices.length > 1) choices.push(["mean", "mean"], ["all", "all"]);
     fill(parts.tools, now.layers.length > 1 && chooser("Layer", now.layers.map(({ name }, at) => [at, name]), now.at,
         (layer) => set({ layer }), 4),
-      choices.length > 1 && chooser("Head", choices, now.head,
-        (head) => set({ head, back: state.back && Number.isInteger(head) }), 10),
+      choices.length > 1 && chooser("Head", choices, now.head, chooseHead, 10),
       make("div.choice", toggle("Grid", state.show === "grid", () => showOr("grid")),
         toggle("As a table", state.show === "table", () => showOr("table")), toggle("Gradients", state.back, turn)));
   }
@@ -1129,6 +1192,7 @@ function render({ model, el }) {
     derive();
     drawTools();
     drawPanel();
+    if (preview !== null) derive(preview);
     drawPicture();
     parts.said.textContent = "";
     const isLost = isInside && !focused.getClientRects().length;
@@ -1137,7 +1201,6 @@ function render({ model, el }) {
   }
 
   function build() {
-    /** A part of the viewer, known by the last of its classes. */
     const part = (what, ...inside) => (parts[what.split(".").at(-1)] = make(what, ...inside));
     const list = (name, title) =>
       [make(`span.title.${name}`, title), part(`div.list.${name}`, make("div", { ariaLabel: title }))];
@@ -1179,11 +1242,11 @@ function render({ model, el }) {
     };
     lists.onpointerover = ({ target, pointerType }) => pointerType === "mouse" && hover(queryAt(target));
     lists.onpointerleave = () => hover(null);
-    lists.addEventListener("focusout", () => showPreview(null));
+    lists.addEventListener("focusout", ({ relatedTarget }) => lists.contains(relatedTarget) || showPreview(null));
     lists.addEventListener("focusin", ({ target }) => {
       const word = wordAt(target);
       if (word) focus[word.name] = word.place;
-      if (word && target.matches(":focus-visible")) showPreview(queryAt(target));
+      if (word?.name === "queries" && target.matches(":focus-visible")) showPreview(word.place); // keys leave the lines
     });
     lists.onpointerdown = ({ target, clientY }) => {
       const word = now.isHidden && wordAt(target);
@@ -1197,6 +1260,8 @@ function render({ model, el }) {
   }
 
   const resizes = new ResizeObserver(() => lastWidth !== (lastWidth = parts.root.clientWidth) && refresh());
+  /** Lays out anew for paper: lines are in px. */
+  const print = ({ type }) => refresh((parts.root.style.width = type === "beforeprint" ? "680px" : ""));
   const readHash = () => location.hash.slice(1) !== hashOf() && load(fromHash);
 
   function begin() {
@@ -1212,12 +1277,16 @@ function render({ model, el }) {
   begin();
   resizes.observe(el);
   model.on?.("change:data", begin);
+  window.addEventListener("beforeprint", print);
+  window.addEventListener("afterprint", print);
   if (isPage) window.addEventListener("hashchange", readHash);
   return () => {
     stop();
     clearTimeout(keeping);
     resizes.disconnect();
     window.removeEventListener("hashchange", readHash);
+    window.removeEventListener("beforeprint", print);
+    window.removeEventListener("afterprint", print);
     model.off?.("change:data", begin);
     parts.root.remove();
   };
