@@ -7,7 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LABEL = re.compile(r"\(([a-z_]+\.\d+)\)|\\tag\{([a-z_]+\.\d+)\}")
-PAGES = {"softmax": (["rules/softmax.py", "rules/losses.py"], {"softmax", "log_softmax", "cross_entropy"})}
+PAGES = {
+    "softmax": (["rules/softmax.py", "rules/losses.py"], {"softmax", "log_softmax", "cross_entropy"}),
+    "attention": (["rules/attention.py", "rules/multi_head.py"], {"attention", "multi_head"}),
+}
 
 
 def labels(text, families):
