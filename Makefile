@@ -13,7 +13,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test coverage test-slow lint bench reference venv clean
+.PHONY: help demo docs test coverage test-slow lint bench reference venv clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,10 @@ lint: $(VENV)/.test  ## check style (ruff) and types (mypy, strict)
 # PyTorch brings gigabytes for GPUs along; PIP_EXTRA_INDEX_URL=<where its CPU wheels are> make bench does not.
 bench: $(VENV)/.bench  ## time everything beside its peers (downloads them, PyTorch too) into benchmarks/RESULTS.md
 	$(RUN) -m benchmarks $(ARGS)
+
+docs: $(VENV)/.docs  ## build the pages of docs/ as a site that is read offline, into out/docs
+	$(RUN) -m sphinx -b html -W --keep-going -q docs out/docs $(ARGS)
+	@echo "out/docs/index.html"
 
 reference: $(VENV)/.test  ## write docs/reference.md from the docstrings
 	$(RUN) docs/make_reference.py

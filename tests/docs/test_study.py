@@ -1,4 +1,4 @@
-"""What docs/study.md shows of a command is what the command prints, up to the dots; and its figures are the command's."""
+"""What docs/study.md shows of a command is what the command prints, up to the dots; its figures are the command's."""
 
 import contextlib
 import io

@@ -1,0 +1,23 @@
+"""Settings of `make docs`: Sphinx reads the pages of this folder, and runs what they run."""
+
+project = "tinyattn"
+author = "tinyattn contributors"
+copyright = author
+html_title = "tinyattn"
+
+# MathJax comes from a package, not from a network, so that the pages read offline.
+extensions = ["myst_nb", "sphinx-mathjax-offline"]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+
+html_theme = "furo"
+html_static_path: list[str] = []
+html_show_sphinx = False
+html_theme_options = {"navigation_with_keys": True}
+
+nitpicky = True
+suppress_warnings = ["myst.header"]  # pages of the reference begin at a second level
