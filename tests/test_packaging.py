@@ -72,6 +72,7 @@ def test_wheel_carries_the_package_and_nothing_else(tmp_path):
     files = {name for name in names if ".dist-info/" not in name}
     in_checkout = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tinyattn").rglob("*.py")}
     page = {f"tinyattn/graph/assets/page.{kind}" for kind in ("html", "css", "js")}
+    page |= {f"tinyattn/viewer/assets/viewer.{kind}" for kind in ("css", "js")}
     assert files == in_checkout | page | {"tinyattn/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "tinyattn = tinyattn.cli:main" in scripts

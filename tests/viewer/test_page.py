@@ -380,7 +380,7 @@ def test_nan_is_not_left_out_of_sums(opened):
 def test_what_is_masked_counts_nowhere(opened):
     mask = np.ones((4, 4), bool)
     mask[1, 2] = False
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="not 0, though masked"):
         view = ta.view(WORDS, WEIGHTS, mask=mask)
     page = opened(view)
     word(page, 1).click()
