@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tinyattn import cli
 from tinyattn.rules import RULES
 
 # No deadline: on a busy machine one slow example is no finding. The same examples in each run: a red test stays red.
@@ -28,6 +29,20 @@ def browser() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command `tinyattn`; gives its exit status, standard output and standard error."""
+
+    def run(*arguments: str) -> tuple[Any, str, str]:
+        try:
+            status = cli.main(arguments)
+        except SystemExit as leaving:  # argparse
+            status = leaving.code
+        return status, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture

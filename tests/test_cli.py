@@ -17,20 +17,6 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def run(capsys):
-    """Runs the command; gives its exit status, standard output and standard error."""
-
-    def run(*arguments):
-        try:
-            status = cli.main(arguments)
-        except SystemExit as leaving:  # argparse
-            status = leaving.code
-        return status, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
 def plant(monkeypatch):
     """Puts a softmax into the table whose gradient is off by a factor."""
     right = RULES["softmax"]

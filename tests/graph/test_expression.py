@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -5,6 +10,7 @@ import tinyattn as ta
 from tinyattn.cli import main
 from tinyattn.graph.expression import ExpressionError, compute
 
+ROOT = Path(__file__).parents[2]
 SHAPES = {"x": (3, 4), "w": (4, 2)}
 
 
@@ -111,3 +117,16 @@ def test_mistakes_are_told_in_one_line(capsys, arguments, told):
     assert (status, out) == (2, "")
     assert told in err
     assert err.count("\n") == 1
+
+
+def test_what_is_too_large_for_the_machine_is_told(capsys):
+    status, out, err = run(capsys, "broadcast_to(x, (1000000, 1000000))", "--shape", "x=1")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "too large for this machine" in err
+
+
+def test_a_terminal_of_few_characters_gets_question_marks():
+    command = [sys.executable, "-m", "tinyattn", "graph", "x @ x", "--shape", "x=40,40"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, env=environment, timeout=60, check=True, cwd=ROOT)
+    assert b"value -3.9 ? 3.07" in done.stdout

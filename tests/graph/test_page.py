@@ -961,3 +961,9 @@ def test_axe_has_nothing_to_complain_of(opened, fan_out, scheme, state):
         go_to(page, 7)
     found = axe.Axe().run(page).response["violations"]
     assert [(broken["id"], broken["nodes"][0]["html"]) for broken in found] == []
+
+
+def test_a_root_of_no_numbers_has_nothing_to_send_its_gradient_to(opened):
+    x = ta.tensor(np.ones((0, 3)), requires_grad=True)
+    page = opened(ta.graph(x.sum()))
+    assert page.inner_text("#caption").endswith("and nothing that a gradient could be sent back to")

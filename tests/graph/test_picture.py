@@ -292,3 +292,15 @@ def test_flops_of_many_heads_are_those_of_its_parts():
     node = next(node for node in ta.graph(layer(np.ones((3, 5, 8))), inside=()).nodes if node.rule)
     n, d = 3 * 5, 8
     assert node.flops == 4 * (2 * n * d * d + n * d) + 2 * (2 * n * 5 * d) + 5 * 3 * 2 * 5 * 5
+
+
+def test_an_outer_product_takes_one_product_a_number():
+    x, y = (ta.tensor(np.ones(n), requires_grad=True) for n in (3, 5))
+    assert ta.graph(ta.outer(x, y)).nodes[-1].flops == 15
+
+
+@pytest.mark.parametrize("x", [np.full(50, 3e38, np.float32), np.full(50, 1e308), np.full(4, 1e308)])
+def test_the_mean_of_the_largest_numbers_is_finite(x):
+    """Warnings are errors in these tests: none is raised either."""
+    leaf, *_ = ta.graph(ta.tensor(x, requires_grad=True) * 1.0).nodes
+    assert leaf.value.mean == pytest.approx(float(x[0]), rel=1e-6)

@@ -24,20 +24,6 @@ HEAD = ["attention", SENTENCE, "--query", "it", "--causal"]
 CALLS = {"softmax.txt": EXAMPLE, "attention.txt": HEAD}
 
 
-@pytest.fixture
-def run(capsys):
-    """Runs the command; gives its exit status, standard output and standard error."""
-
-    def run(*arguments):
-        try:
-            status = cli.main(arguments)
-        except SystemExit as leaving:  # argparse
-            status = leaving.code
-        return status, *capsys.readouterr()
-
-    return run
-
-
 @pytest.mark.parametrize("name", CALLS)
 def test_what_is_printed_is_what_it_was(run, name):
     status, out, err = run(*CALLS[name])

@@ -905,6 +905,7 @@ function endText(steps, sent) {
   const made = count(n_operations, "operation");
   const forward = steps === operations.length ? `${made} forward` : `${count(steps, "step")} forward (${made})`;
   if (failure) return `everything: ${forward}, then ${failure.title} failed`;
+  if (!sent && roots.length) return `everything: ${forward}, and nothing that a gradient could be sent back to`;
   if (!sent) return `everything: ${forward}, no gradient: the root isn't a single number`;
   const without = n_operations - senders.length;
   const rest = without && `; ${count(without, "operation")} without a gradient`;
