@@ -65,7 +65,6 @@ def given(run: Run) -> dict[str, Any]:
         "pronouns": list(PRONOUNS),
         "examples": list(EXAMPLES),
         "snapshots": moments,
-        "curve": [{"step": row.step, "loss": row.loss, "accuracy": row.heldout_accuracy} for row in run.log],
     }
 
 

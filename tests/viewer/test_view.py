@@ -11,6 +11,7 @@ import tinyattn as ta
 from tinyattn.viewer.pack import MOST_EXACT, float_for, pack
 
 NASTY = "</script><img src=x onerror=alert(1)>"
+HIDDEN = np.triu(np.full((5, 5), 1e9), 1)
 
 
 def weights_of(*shape, seed=0):
@@ -262,11 +263,37 @@ def test_repr_counts():
     assert repr(ta.view(words(2), weights_of(2, 3, 2, 2))) == "<View: 2 tokens, 2 layers, 6 heads>"
 
 
-@pytest.mark.xfail(strict=True, reason="it has 65,690 bytes: something has to become simpler still")
 def test_the_module_is_small():
     from tinyattn.viewer.page import asset
 
     assert len(asset("viewer.js").encode()) < 60_000
+
+
+def test_tokens_travel_as_they_are_shown():
+    odd = [" a ", "b\n", "\t", "", "\x00\x7f", "\ud83d", "\ud83d\udc08", "\uffff", "  "]
+    seen = ["␣a␣", "b⏎", "⇥", "∅", "␀\ufffd", "\ufffd", "🐈", "\ufffd", "␣␣"]
+    data = ta.view(odd, np.eye(9), key_tokens=odd[::-1]).data
+    assert (data["queries"], data["keys"]) == (seen, seen[::-1])
+
+
+@pytest.mark.parametrize(
+    ("given", "scoring"),
+    [
+        (lambda q, k: {}, "log w"),
+        (lambda q, k: {"scores": q @ k.T}, "scores"),
+        (lambda q, k: {"query": q, "key": k}, "÷ √d_k"),
+        (lambda q, k: {"query": q, "key": k, "scale": 0.3}, "× 0.3"),
+        (lambda q, k: {"query": q, "key": k, "scores": q @ k.T / 2}, "÷ √d_k"),
+        (lambda q, k: {"query": q, "key": k, "scores": q @ k.T / 2 + 0.1 * np.arange(5)}, "scores"),
+        (lambda q, k: {"query": q, "key": k, "scores": q @ k.T / 2 + HIDDEN, "mask": HIDDEN == 0}, "÷ √d_k"),
+    ],
+)
+def test_it_is_told_what_makes_a_score(given, scoring):
+    query, key = np.random.default_rng(0).normal(size=(2, 5, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # these weights are no softmax of those scores
+        view = ta.view(words(5), weights_of(5, 5), **given(query, key))
+    assert view.data["layers"][0]["scoring"] == scoring
 
 
 def test_a_widget_holds_the_same_data():

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SUM_TOLERANCE = 1e-3  # half precision, and weights that were rounded for a table
+SCORE_TOLERANCE = 1e-2
 MOST_NOTES = 3
 
 Array = np.ndarray[Any, Any]
@@ -27,6 +28,20 @@ class Layer(NamedTuple):
     value: Array | None
     scale: float | None
     d_weights: Array | None
+
+    @property
+    def scoring(self) -> str:
+        """What makes a score of a product q · k, as the page calls it; or what else the scores are."""
+        if self.query is None or self.key is None or self.scale is None:
+            return "log w" if self.scores is None else "scores"
+        if self.scores is not None:
+            with np.errstate(all="ignore"):
+                apart = np.abs(self.scores - self.query @ self.key.swapaxes(-1, -2) * self.scale)
+                differs = apart > SCORE_TOLERANCE * (1 + np.abs(self.scores))
+            if (differs if self.mask is None else differs & self.mask).any():  # there is a bias, or a softcap
+                return "scores"
+        is_root = abs(self.scale**2 * self.query.shape[-1] - 1) < SUM_TOLERANCE
+        return "÷ √d_k" if is_root else f"× {self.scale:.4g}"
 
 
 def layers_of(

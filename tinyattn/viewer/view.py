@@ -149,7 +149,8 @@ def view(
         warnings.warn(f"view: {note}", stacklevel=2)
     n_numbers = sum(x.size for layer in layers for x in layer if isinstance(x, np.ndarray))
     packed = [_packed(layer, n_numbers) for layer in layers]
-    return View({"title": title, "queries": queries, "keys": keys, "layers": packed, "notes": notes})
+    shown = [None if tokens is None else [_shown(token) for token in tokens] for tokens in (queries, keys)]
+    return View({"title": title, "queries": shown[0], "keys": shown[1], "layers": packed, "notes": notes})
 
 
 def _count(n: int, word: str) -> str:
@@ -169,6 +170,16 @@ def _tokens(name: str, tokens: Any) -> list[str]:
     return [str(token) for token in found]
 
 
+def _shown(token: str) -> str:
+    r"""A token as the page has it: what would be blank, or is no character, has a sign.
+
+    >>> [_shown(token) for token in (" a", "\n", "", "\a")]
+    ['␣a', '⏎', '∅', '␇']
+    """
+    whole = token.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return re.sub(r"^ +| +\Z", lambda blanks: "␣" * len(blanks[0]), whole).translate(_SIGNS) or "∅"
+
+
 def _packed(layer: Layer, n_numbers: int) -> dict[str, Any]:
     given = {name: x for name, x in layer._asdict().items() if name in _FLOATS}
     arrays = {name: None if x is None else pack(x, float_for(x, n_numbers)) for name, x in given.items()}
@@ -177,12 +188,14 @@ def _packed(layer: Layer, n_numbers: int) -> dict[str, Any]:
         mask = mask[:1] if (mask == mask[:1]).all() else mask  # mostly the same for all heads
     return {
         "name": layer.name,
-        "heads": None,
         "asking": layer.asking,
         "mask": None if mask is None else pack(mask, np.uint8),
         "scale": layer.scale,
+        "scoring": layer.scoring,
         **arrays,
     }
 
 
+_SIGNS = {code: chr(0x2400 + code) for code in range(32)} | {ord("\n"): "⏎", ord("\t"): "⇥"}
+_SIGNS |= dict.fromkeys((0x7F, 0xFFFE, 0xFFFF), "\ufffd")
 _FLOATS = ("weights", "scores", "query", "key", "value", "d_weights")
