@@ -188,6 +188,40 @@ def test_an_unknown_word_is_found_however_it_is_written(page, odd):
     assert odd not in page.get_by_role("textbox").input_value()
 
 
+def test_the_title_follows_the_pronoun(page):
+    assert page.inner_text("h1") == "What does “it” stand for?"
+    type_sentence(page, "The queen thanked the nurse because she was kind.")
+    assert page.inner_text("h1") == "What does “she” stand for?"
+
+
+def test_a_sentence_that_can_not_be_read_dims_the_old_answer(page):
+    opacity = "getComputedStyle(document.querySelector('.ta-lists')).opacity"
+    assert page.evaluate(opacity) == "1"
+    type_sentence(page, "The wolf slept.")
+    assert float(page.evaluate(opacity)) < 0.6
+
+
+def test_answers_sum_to_one(page):
+    type_sentence(page, "The animal didn't cross the street because it was wide.")
+    shares = [float(share) for share in page.locator(".ta-answers .ta-number").all_inner_texts()]
+    assert "other words" in page.inner_text(".ta-answers")
+    assert sum(shares) == pytest.approx(1, abs=0.006 * len(shares))
+
+
+def test_plots_stand_on_the_moments(page, inside):
+    page.locator(".ta-tabs").get_by_role("button", name="Training").click()
+    scrubber = page.locator(".ta-panel").get_by_role("slider").first
+    moments = inside("engine.snapshots")
+    assert len(moments) > 10
+    for at in (0, len(moments) // 2, len(moments) - 1):
+        scrubber.fill(str(at))
+        loss, accuracy = (plot.get_attribute("aria-label") for plot in page.locator(".ta-plot").all())
+        assert float(loss.split()[-1]) == pytest.approx(moments[at]["loss"], rel=0.01)
+        assert float(accuracy.split()[-1]) == pytest.approx(moments[at]["accuracy"], rel=0.01)
+        x = float(page.locator(".ta-plot .ta-dot").first.get_attribute("cx"))
+        assert x == pytest.approx(400 * moments[at]["step"] / moments[-1]["step"], abs=0.5)
+
+
 def test_what_is_wanted_is_the_whole_trained_models_answer(page):
     page.locator(".ta-tabs").get_by_role("button", name="Training").click()
     page.locator(".ta-panel").get_by_role("slider").first.fill("0")

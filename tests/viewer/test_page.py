@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -472,6 +473,85 @@ def test_svg_and_png_of_what_is_on_screen(opened, heads, tmp_path):
     assert svg.count("tired") == 3  # asks, is looked at, is listed
     assert "0.80" in svg
     assert "var(" not in svg
+
+
+@pytest.mark.parametrize(("keys", "tags"), [("a", "path"), ("g", "image"), ("t", "text"), ("b", "path")])
+def test_whatever_is_on_screen_is_exported(opened, whole, tmp_path, keys, tags):
+    """All heads, the grid, the table, gradients: in shapes and text with their styles, and inside of the picture."""
+    view, _ = whole
+    page = opened(view)
+    word(page, 3).click()
+    page.keyboard.press(keys)
+    page.wait_for_timeout(200)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="SVG").click()
+    download.value.save_as(tmp_path / "attention.svg")
+    svg = ElementTree.parse(tmp_path / "attention.svg").getroot()
+    names = [element.tag.partition("}")[2] for element in svg.iter()]
+    shown = {"a": ".ta-lines > path:not(.ta-hit)", "g": "canvas", "t": "table :is(td, th, caption)", "b": ".ta-line"}
+    assert names.count(tags) >= page.locator(shown[keys]).count() > 3
+    texts = ["".join(element.itertext()) for element in svg.iter() if element.tag.endswith("text")]
+    assert page.inner_text(".ta-caption") in texts
+    width, height = float(svg.get("width")), float(svg.get("height"))
+    for element in svg.iter():
+        if element.tag.endswith("}text") and element.get("x") and element.get("dy"):
+            assert 0 <= float(element.get("x")) <= width
+            assert 0 <= float(element.get("y")) <= height
+    assert "NaN" not in (tmp_path / "attention.svg").read_text(encoding="utf-8")
+
+
+def test_gradients_are_a_table_too(opened, whole):
+    view, (*_, scores, d_weights) = whole
+    page = opened(view)
+    word(page, 3).click()
+    page.keyboard.press("b")
+    page.keyboard.press("t")
+    weights, d_w = softmax(scores)[0, 0, 3], d_weights[0, 0, 3]
+    right = np.array([weights, d_w, weights * (d_w - weights @ d_w)]).T
+    found = [[number(cell.replace("+", "")) for cell in row[1:]] for row in table(page, "What")]
+    np.testing.assert_allclose(found, right, rtol=0.01)
+
+
+def test_forced_colours_mark_what_is_chosen(opened, whole):
+    view, _ = whole
+    page = opened(view, forced_colors="active")
+    word(page, 3).click()
+    chosen, other = (page.get_by_role("button", name=f"layer {n}") for n in (1, 2))
+    mark = "button => getComputedStyle(button, '::before').content"
+    assert "✓" in chosen.evaluate(mark)
+    assert "✓" not in other.evaluate(mark)
+    borders = [word(page, place).evaluate("w => getComputedStyle(w).borderWidth") for place in (3, 2)]
+    assert borders[0] != borders[1]
+
+
+def test_steps_without_scores_begin_with_the_logarithms(opened, heads):
+    page = opened(heads)
+    word(page, 1).click()
+    shown = panel(page, "Steps")
+    assert "softmax(log w)" in shown.inner_text()
+    rows = table(page, "From scores")
+    assert rows[0][1] == "−∞"  # a weight of 0
+    assert [number(row[1]) for row in rows[1:]] == pytest.approx(np.log(WEIGHTS[1, 1:]), abs=0.005)
+    shown.get_by_label("What the score of “so” gains").fill("1")
+    exp = WEIGHTS[1] * np.exp([0, 0, 1, 0])
+    assert [number(row[-1]) for row in table(page, "From scores")] == pytest.approx(exp / exp.sum(), abs=0.001)
+
+
+def test_masked_keys_have_a_mask_in_steps(opened):
+    mask = np.tril(np.ones((4, 4), bool))
+    page = opened(ta.view(WORDS, softmax(np.where(mask, 0.0, -np.inf)), mask=mask))
+    word(page, 1).click()
+    shown = panel(page, "Steps")
+    assert [row[-3] for row in table(page, "From scores")] == ["0", "0", "−∞", "−∞"]
+    assert [row[-2] for row in table(page, "From scores")] == ["1", "1", "0", "0"]
+    assert "Σ exp = 2" in shown.inner_text()
+
+
+def test_who_does_not_ask_says_so(opened):
+    page = opened(ta.view(WORDS, [WEIGHTS[None, 3:]], asking=[[3]]))
+    assert word(page, 0).get_attribute("title") == "“it” doesn't ask in layer 1."
+    word(page, 0).click(force=True)
+    assert page.locator(".ta-said").inner_text() == "“it” doesn't ask in layer 1."
 
 
 def test_a_link_opens_the_same_state(opened, heads):

@@ -310,7 +310,7 @@ function render({ model, el }) {
 		} catch {
 			state = { ...start };
 			refresh();
-			say("This is no link to what can be shown here.");
+			say("This link can't be shown.");
 		}
 	}
 
@@ -613,7 +613,7 @@ function render({ model, el }) {
 	function told() {
 		const { weights, open } = now;
 		if (!weights) return now.queries.length ? choose() : hint("There are no words.");
-		if (now.isHidden) return hint("Where does it look? The lines are your guess.");
+		if (now.isHidden) return hint("The lines are your guess.");
 		if (now.isBack) return hint(`Solid lines are +, dashed −; the thickest is ${short(now.top, 3)}.`);
 		const places = ranked([...now.finite], weights);
 		const rest = places.splice(Math.min(6, places.filter((k) => Math.abs(weights[k]) >= FAINTEST).length));
@@ -625,7 +625,7 @@ function render({ model, el }) {
 					`rest: ${share(sum(rest.map((k) => weights[k])))} in ${counted(rest.length, "word")}`),
 				now.odd.length > 0 && make("span.rest", notFinite()),
 				nMasked > 0 && make("span.rest", `${nMasked} masked`)),
-			hint(`Lines are as thick as weights; those under ${FAINTEST} are hidden.`, now.head === "all"
+			state.show === "lines" && hint(`Lines are as thick as weights; those under ${FAINTEST} are hidden.`, now.head === "all"
 				&& ` Numerals are heads; those under ${LABELLED} are hidden, and looks repeat after ${LOOKS} heads.`),
 		];
 	}
@@ -690,7 +690,7 @@ function render({ model, el }) {
 			: isOfRow && !now.open.some(Boolean) ? hint(asker(), " may look at nothing.") : show?.());
 	}
 
-	const choose = () => hint("Choose a word in the picture to see what it looks at.");
+	const choose = () => hint("Choose a word to see what it looks at.");
 	const asker = () => `“${now.queries[now.place]}”`;
 	const silence = (place) => `“${now.queries[place]}” doesn't ask in ${now.layer.name}.`;
 	const named = (k) => `“${now.keys[k]}”`;
@@ -974,9 +974,9 @@ function render({ model, el }) {
 
 	/** What is on screen as shapes and text, each with its style written out. */
 	function asSvg() {
-		const { main, lists, lines } = parts;
+		const { shown, lists, lines } = parts;
 		const boxOf = (element) => {
-			const [{ x, y, width, height }, origin] = [element, main].map((one) => one.getBoundingClientRect());
+			const [{ x, y, width, height }, origin] = [element, shown].map((one) => one.getBoundingClientRect());
 			return { x: x - origin.x, y: y - origin.y, width, height };
 		};
 		const line = (element) => {
@@ -990,25 +990,25 @@ function render({ model, el }) {
 			const { fontWeight, fontSize, color } = getComputedStyle(element);
 			const letters = Array.from(element.textContent);
 			const room = Math.floor((letters.length * element.clientWidth) / element.scrollWidth);
-			return shape("text", { x: x + width / 2, y: y + height / 2, "dominant-baseline": "central",
-				"text-anchor": "middle", "font-family": FONT, "font-size": fontSize, "font-weight": fontWeight,
-				fill: plain(color) }, room < letters.length ? [...letters.slice(0, room - 1), "…"].join("") : letters.join(""));
+			return shape("text", { x: x + width / 2, y: y + height / 2, dy: "0.35em", "text-anchor": "middle",
+				"font-family": FONT, "font-size": fontSize, "font-weight": fontWeight, fill: plain(color) }, room < letters.length ? [...letters.slice(0, room - 1), "…"].join("") : letters.join(""));
 		};
 		const drawn = (element) => {
-			const [box, seen] = [element, element.closest(".ta-list") ?? main].map(boxOf);
+			const [box, seen] = [element, element.closest(".ta-list") ?? shown].map(boxOf);
 			const middle = box.y + box.height / 2 - seen.y;
 			if (!box.width || middle < 0 || middle > seen.height) return [];
-			if (element.matches("canvas")) return shape("image", { ...box, href: element.toDataURL() });
+			if (element.matches("canvas")) return shape("image",
+				{ ...box, href: element.toDataURL(), style: "image-rendering:pixelated" });
 			if (!element.matches(".ta-word")) return text(element, box);
 			const { backgroundColor, borderColor, borderStyle } = getComputedStyle(element);
 			return shape("rect", { ...box, rx: 8, fill: plain(backgroundColor), stroke: plain(borderColor),
 				"stroke-dasharray": borderStyle === "solid" ? null : "4 3" });
 		};
-		const { width, height } = boxOf(main);
+		const { width, height } = boxOf(shown);
 		return shape("svg", { xmlns: "http://www.w3.org/2000/svg", width, height, viewBox: `0 0 ${width} ${height}` },
 			shape("rect", { width, height, fill: plain(getComputedStyle(parts.root).backgroundColor) }),
 			shape("svg", boxOf(lists), Array.from(lines.querySelectorAll(":scope > :not(.ta-hit)"), line)),
-			Array.from(main.querySelectorAll(
+			Array.from(shown.querySelectorAll(
 				".ta-caption, .ta-word, .ta-word > span, .ta-title, canvas, .ta-map span, b, td, th, caption, .ta-chip, .ta-rest"),
 			drawn));
 	}
@@ -1156,7 +1156,7 @@ function render({ model, el }) {
 				parts.theme, button("", "Keys ?", () => parts.help.showModal()))),
 			part("div.tools"), (data.notes ?? []).map((note) => make("p.note", note)),
 			make("div.body",
-				part("div.main", part("p.caption"),
+				part("div.shown", part("p.caption"),
 					part("div.picture", part("div.lists", list("queries", "asks"), list("keys", "is looked at"), parts.lines)),
 					part("div.other"), part("div.told"), part("p.said", { role: "status" }),
 					part("p.unseen.live", { ariaLive: "polite" })),
