@@ -31,6 +31,7 @@ from tinyattn.study.temperature import Needs, Published
 Vector: TypeAlias = "np.ndarray[Any, Any]"
 
 MOST_IN_JSON = 64  # rows of a Jacobian that JSON holds
+MOST_TERMS = 8  # of a mix of words
 MOST_COLUMNS = 6  # of a matrix that a table shows
 SIGNS = "The diagonal is positive, all else negative"
 
@@ -76,8 +77,12 @@ def _row_forward(row: Row) -> Iterator[Block]:
     empty = ("",) * (len(columns) - 2)
     foot = ("sum", *empty, number(float(row.exponentials.sum())), number(float(row.weights.sum())))
     yield _columns(row.tokens, columns, foot=(foot,), bars=row.weights)
-    if row.values is not None and row.mix is not None:
-        yield Formulas((("mix = Σ weights values", "(attention.3)"),))
+    yield Formulas((("mix = Σ weights values", "(attention.3)"),))
+    if row.values is None and not row.problem:
+        terms = [f"{number(row.weights[i])} {cut(row.tokens[i])}" for i in np.argsort(-row.weights, kind="stable")]
+        more = " + …" if len(terms) > MOST_TERMS else ""
+        yield Note(f"mix = {' + '.join(terms[:MOST_TERMS])}{more}, each word for its value; --values mixes numbers.")
+    elif row.values is not None and row.mix is not None:
         product = row.weights * row.values
         mixing = {"weights": row.weights, "values": row.values, "weights values": product}
         yield _columns(row.tokens, mixing, foot=(("mix", "", "", number(row.mix)),))

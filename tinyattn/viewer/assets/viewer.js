@@ -865,8 +865,8 @@ function render({ model, el }) {
 
 	function pushed() {
 		const { d_scores } = gradients();
-		const slope = sizeOf(softmaxBackward(now.weights, d_scores, now.open)) || 1;
-		return softmax(Array.from(ofOne(scoresOf), (s, k) => s - (0.1 / slope) * d_scores[k]), ofOne(maskOf));
+		const most = sizeOf(d_scores) || 1; // moves its score by 1
+		return softmax(Array.from(ofOne(scoresOf), (s, k) => s - d_scores[k] / most), ofOne(maskOf));
 	}
 
 	function stop() {
@@ -892,7 +892,7 @@ function render({ model, el }) {
 			make("p.big", `Step ${step}: loss ${short(loss, 3)}, accuracy ${percent(accuracy)}`),
 			slider("moment of training", 0, last, 1, at, goTo),
 			button("", playing ? "Pause" : "Play", play),
-			hint(`Dotted: one moment before. Dashed: where −d_scores pushes, for “${wanted()}”.`),
+			hint(`Dotted: one moment before. Dashed: where −d_scores pushes, 1 at most, for “${wanted()}”.`),
 			plot("Loss", snapshots, "loss", at), plot("Accuracy", snapshots, "accuracy", at),
 			answerBars(),
 		];
