@@ -72,7 +72,7 @@ class Optimizer(ABC):
             shared(self._gradient)
         norm = None if max_norm is None else math.sqrt(float(np.vdot(self._gradient, self._gradient)))
         if norm is not None and max_norm is not None and not norm <= max_norm:
-            self._gradient *= max_norm / norm  # (clip.1)
+            self._gradient *= max_norm / norm  # (clip_grad_norm.1)
         self.steps += 1
         for piece in self._pieces:
             self._compute(piece, rate)
@@ -232,7 +232,7 @@ class AdamW(Adam):
 def clip_grad_norm(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients down together, so that their common norm is `max_norm` at most. Gives the norm before.
 
-    ‖g‖ = √Σ g²,   g ← g min(1, max_norm / ‖g‖)                      (clip.1)
+    ‖g‖ = √Σ g²,   g ← g min(1, max_norm / ‖g‖)                      (clip_grad_norm.1)
 
     Where the norm is NaN, so is everything after: it's seen at once. (PyTorch divides by ‖g‖ + 1e-6.)
     Raises what optimisers raise for parameters that aren't fine, `ValueError` for a `max_norm` below 0.
