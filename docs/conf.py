@@ -14,6 +14,10 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 
+# Formulas stand at the left: in the middle MathJax keeps room for a label on both sides, too much for a phone.
+mathjax3_config = {"chtml": {"displayAlign": "left"}, "output": {"displayAlign": "left"}}
+mathjax4_config = mathjax3_config
+
 html_theme = "furo"
 html_static_path: list[str] = []
 html_show_sphinx = False
