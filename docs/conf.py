@@ -7,7 +7,7 @@ html_title = "tinyattn"
 
 # MathJax comes from a package, not from a network, so that the pages read offline.
 extensions = ["myst_nb", "sphinx-mathjax-offline"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "exercises/solutions"]  # to be looked for, not to be stumbled over
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"

@@ -85,6 +85,8 @@ def entries() -> Iterator[Entry]:
         value = getattr(tinyattn, name)
         if isinstance(value, ModuleType):
             for inner in public(value):
+                if getattr(tinyattn, inner, None) is getattr(value, inner):
+                    continue  # it is the face's own, under a shorter name
                 yield entry(f"ta.{name}.{inner}", getattr(value, inner))
         else:
             yield entry(f"ta.{name}", value)

@@ -57,7 +57,7 @@ TOGETHER = [
 # Those that a student reads with NumPy's manual alone.
 NUMPY_ONLY = {"rules", "by_hand"}
 # What a demo may import beside `tinyattn` itself.
-PUBLIC = {"by_hand", "linalg", "nn", "optim", "rules"}
+PUBLIC = {"by_hand", "linalg", "nn", "optim", "rules", "study"}
 # The underscores of a NamedTuple keep its methods apart from its fields; they aren't private.
 OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}
 

@@ -119,6 +119,7 @@ from tinyattn.variants import (
 from tinyattn.watch import detect_anomaly
 
 if TYPE_CHECKING:
+    from tinyattn import study
     from tinyattn.compilation import compile
     from tinyattn.diagnosis import Diagnosis, doctor
     from tinyattn.explain import Explanation, explain_gradient
@@ -236,6 +237,7 @@ __all__ = [
     "stack",
     "std",
     "step_sweep",
+    "study",
     "subtract",
     "sum",
     "swapaxes",
@@ -272,13 +274,16 @@ _LATER = {
     "step_sweep": "gradcheck",
     "side_by_side": "study",
 }
+_MODULES_LATER = ("study",)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module 'tinyattn' has no attribute {name!r}")
     from importlib import import_module
 
+    if name in _MODULES_LATER:
+        return import_module(f"tinyattn.{name}")
+    if name not in _LATER:
+        raise AttributeError(f"module 'tinyattn' has no attribute {name!r}")
     module, _, there = _LATER[name].partition(":")
     found = globals()[name] = getattr(import_module(f"tinyattn.{module}"), there or name)
     return found

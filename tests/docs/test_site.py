@@ -8,6 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [*DOCS.rglob("*.md"), *(DOCS / "exercises").glob("*.ipynb")]
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def site(tmp_path_factory):
 
 
 def test_every_page_is_in_the_site(site):
-    pages = {path.relative_to(DOCS).with_suffix("") for path in DOCS.rglob("*.md")}
+    pages = {path.relative_to(DOCS).with_suffix("") for path in PAGES}
     assert {path.relative_to(site).with_suffix("") for path in site.rglob("*.html")} >= pages
 
 
@@ -32,7 +33,7 @@ def test_the_pages_open_without_a_network_and_a_complaint(browser, site, width):
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
-    for path in DOCS.rglob("*.md"):
+    for path in PAGES:
         page.goto((site / path.relative_to(DOCS).with_suffix(".html")).as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
     assert complaints == []

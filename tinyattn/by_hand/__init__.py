@@ -1,5 +1,5 @@
-"""Attention, and a model, with their whole backward passes written out by hand, to be read beside the derivation."""
+"""Attention, a block, and a model, with their whole backward passes written out by hand, beside the derivation."""
 
-from tinyattn.by_hand import attention, pronoun
+from tinyattn.by_hand import attention, block, pronoun
 
-__all__ = ["attention", "pronoun"]
+__all__ = ["attention", "block", "pronoun"]
