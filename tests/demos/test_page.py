@@ -188,6 +188,43 @@ def test_an_unknown_word_is_found_however_it_is_written(page, odd):
     assert odd not in page.get_by_role("textbox").input_value()
 
 
+def press_in(page, name):
+    page.locator(".ta-tabs").get_by_role("button", name=name).click()
+    return page.locator(".ta-panel")
+
+
+def test_the_means_line_is_cut_in_all_heads_and_mended_in_all(page):
+    press_in(page, "Cut and see")
+    page.get_by_role("button", name="head 1", exact=True).click()
+    animal = page.locator(".ta-keys .ta-word").nth(1)
+    animal.press("Delete")
+    assert animal.locator(".ta-number").inner_text() == "cut"
+    page.get_by_role("button", name="mean", exact=True).click()
+    animal.press("Delete")
+    assert "4 cuts" in page.inner_text(".ta-force")
+    assert animal.locator(".ta-number").inner_text() == "cut"
+    animal.press("Delete")
+    assert page.locator(".ta-force").count() == 0
+
+
+def test_a_chosen_pronoun_stays_while_one_types(page):
+    type_sentence(page, "The nurse was kind because she was tired and it was wide.")
+    assert page.inner_text("h1") == "What does “it” stand for?"
+    page.get_by_role("button", name="she, word 6").click()
+    assert page.inner_text("h1") == "What does “she” stand for?"
+    type_sentence(page, "The nurse was kind because she was tired and it was small.")
+    assert page.inner_text("h1") == "What does “she” stand for?"
+
+
+def test_what_is_cut_has_not_learned_already(page):
+    press_in(page, "Backward")
+    page.get_by_role("button", name="head 1", exact=True).click()
+    assert page.get_by_role("button", name="Learned already").count() == 1
+    press_in(page, "Cut and see").get_by_role("checkbox").nth(4).click()
+    press_in(page, "Backward")
+    assert page.get_by_role("button", name="Learned already").count() == 0
+
+
 def test_the_title_follows_the_pronoun(page):
     assert page.inner_text("h1") == "What does “it” stand for?"
     type_sentence(page, "The queen thanked the nurse because she was kind.")

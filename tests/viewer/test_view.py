@@ -83,7 +83,7 @@ def test_everything_that_explains_the_weights_travels_with_them():
 
 def test_shared_keys_are_given_to_each_head():
     query, key = np.ones((4, 3, 2)), np.arange(2.0)[:, None, None] * np.ones((2, 3, 2))
-    (layer,) = ta.view(words(3), weights_of(4, 3, 3), query=query, key=key).data["layers"]
+    (layer,) = ta.view(words(3), np.full((4, 3, 3), 1 / 3), query=query, key=key).data["layers"]
     np.testing.assert_array_equal(read(layer["key"])[:, 0, 0], [0, 0, 1, 1])
 
 
@@ -270,10 +270,10 @@ def test_the_module_is_small():
 
 
 def test_tokens_travel_as_they_are_shown():
-    odd = [" a ", "b\n", "\t", "", "\x00\x7f", "\ud83d", "\ud83d\udc08", "\uffff", "  "]
-    seen = ["␣a␣", "b⏎", "⇥", "∅", "␀\ufffd", "\ufffd", "🐈", "\ufffd", "␣␣"]
-    data = ta.view(odd, np.eye(9), key_tokens=odd[::-1]).data
-    assert (data["queries"], data["keys"]) == (seen, seen[::-1])
+    odd = [" a ", "b\n", "\t", "", "\x00\x7f", "\ud83d", "\ud83d\udc08", "\uffff", "  ", "\xa0", "\u200b", "a\u202eb"]
+    seen = ["␣a␣", "b⏎", "⇥", "∅", "␀\ufffd", "\ufffd", "🐈", "\ufffd", "␣␣", "␣", "␣", "a\ufffdb"]
+    data = ta.view(odd, np.eye(12), key_tokens=odd[::-1], names=["one\x01"]).data
+    assert (data["queries"], data["keys"], data["layers"][0]["name"]) == (seen, seen[::-1], "one␁")
 
 
 @pytest.mark.parametrize(
@@ -286,6 +286,7 @@ def test_tokens_travel_as_they_are_shown():
         (lambda q, k: {"query": q, "key": k, "scores": q @ k.T / 2}, "÷ √d_k"),
         (lambda q, k: {"query": q, "key": k, "scores": q @ k.T / 2 + 0.1 * np.arange(5)}, "scores"),
         (lambda q, k: {"query": q, "key": k, "scores": q @ k.T / 2 + HIDDEN, "mask": HIDDEN == 0}, "÷ √d_k"),
+        (lambda q, k: {"query": q, "key": k, "scores": np.where(HIDDEN, -np.inf, q @ k.T / 2)}, "scores"),
     ],
 )
 def test_it_is_told_what_makes_a_score(given, scoring):
@@ -294,6 +295,18 @@ def test_it_is_told_what_makes_a_score(given, scoring):
         warnings.simplefilter("ignore")  # these weights are no softmax of those scores
         view = ta.view(words(5), weights_of(5, 5), **given(query, key))
     assert view.data["layers"][0]["scoring"] == scoring
+
+
+def test_weights_that_queries_and_keys_do_not_make_are_told():
+    """As where the mask was forgotten."""
+    query, key = np.random.default_rng(0).normal(size=(2, 5, 4))
+    exp = np.exp(query @ key.T / 2) * (HIDDEN == 0)
+    weights = exp / exp.sum(axis=-1, keepdims=True)
+    with pytest.warns(UserWarning, match="aren't the softmax of the scaled products of queries and keys"):
+        ta.view(words(5), weights, query=query, key=key)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ta.view(words(5), weights, query=query, key=key, mask=HIDDEN == 0)
 
 
 def test_a_widget_holds_the_same_data():

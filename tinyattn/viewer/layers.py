@@ -32,16 +32,26 @@ class Layer(NamedTuple):
     @property
     def scoring(self) -> str:
         """What makes a score of a product q · k, as the page calls it; or what else the scores are."""
-        if self.query is None or self.key is None or self.scale is None:
+        products = self.products
+        if products is None or self.query is None or self.scale is None:
             return "log w" if self.scores is None else "scores"
         if self.scores is not None:
             with np.errstate(all="ignore"):
-                apart = np.abs(self.scores - self.query @ self.key.swapaxes(-1, -2) * self.scale)
-                differs = apart > SCORE_TOLERANCE * (1 + np.abs(self.scores))
+                apart = np.abs(self.scores - products)
+                differs = (apart > SCORE_TOLERANCE * (1 + np.abs(self.scores))) | ~np.isfinite(self.scores)
+                differs &= np.isfinite(products)
             if (differs if self.mask is None else differs & self.mask).any():  # there is a bias, or a softcap
                 return "scores"
         is_root = abs(self.scale**2 * self.query.shape[-1] - 1) < SUM_TOLERANCE
         return "÷ √d_k" if is_root else f"× {self.scale:.4g}"
+
+    @property
+    def products(self) -> Array | None:
+        """The scaled products of queries and keys, where both were given."""
+        if self.query is None or self.key is None or self.scale is None:
+            return None
+        with np.errstate(all="ignore"):
+            return np.asarray(self.query @ self.key.swapaxes(-1, -2) * self.scale)
 
 
 def layers_of(
@@ -83,6 +93,9 @@ def notes_on(layers: Sequence[Layer]) -> list[str]:
 
 
 def _odd(layer: Layer) -> Iterator[str]:
+    scores, of = layer.scores, "the scores"
+    if scores is None:
+        scores, of = layer.products, "the scaled products of queries and keys"
     for head, weights in enumerate(layer.weights):
         where = f"{layer.name}, head {head + 1}"
         finite = np.isfinite(weights)
@@ -92,10 +105,10 @@ def _odd(layer: Layer) -> Iterator[str]:
             yield f"{where}: {_are(weights < 0)} negative, the least is {np.nanmin(weights):.3g}"
         if layer.mask is not None and (weights[~layer.mask[head]] != 0).any():
             yield f"{where}: {_are((weights != 0) & ~layer.mask[head])} not 0, though masked"
-        if layer.scores is not None and finite.all():
-            apart = float(np.abs(weights - _softmax(layer.scores[head], layer.mask, head)).max(initial=0))
+        if scores is not None and finite.all():
+            apart = float(np.abs(weights - _softmax(scores[head], layer.mask, head)).max(initial=0))
             if apart > SUM_TOLERANCE:
-                yield f"{where}: the weights aren't the softmax of the scores, but up to {apart:.2g} away from it"
+                yield f"{where}: the weights aren't the softmax of {of}, but up to {apart:.2g} away from it"
         sums = np.where(finite, weights, 0.0).sum(axis=-1)
         # A query that may attend to nothing has weights of 0.
         off = finite.all(axis=-1) & (np.abs(sums - 1) > SUM_TOLERANCE) & (weights != 0).any(axis=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -171,13 +172,15 @@ def _tokens(name: str, tokens: Any) -> list[str]:
 
 
 def _shown(token: str) -> str:
-    r"""A token as the page has it: what would be blank, or is no character, has a sign.
+    r"""A word as the page has it: what would be blank, turns text round, or is no character, has a sign.
 
     >>> [_shown(token) for token in (" a", "\n", "", "\a")]
     ['␣a', '⏎', '∅', '␇']
     """
     whole = token.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return re.sub(r"^ +| +\Z", lambda blanks: "␣" * len(blanks[0]), whole).translate(_SIGNS) or "∅"
+    whole = re.sub(r"^[^\S\t\n]+|[^\S\t\n]+\Z", lambda blanks: "␣" * len(blanks[0]), whole).translate(_SIGNS)
+    unseen = all(unicodedata.category(character) in ("Cf", "Zs", "Zl", "Zp") for character in whole)
+    return "␣" * max(len(whole), 1) if whole and unseen else whole or "∅"
 
 
 def _packed(layer: Layer, n_numbers: int) -> dict[str, Any]:
@@ -187,7 +190,7 @@ def _packed(layer: Layer, n_numbers: int) -> dict[str, Any]:
     if mask is not None:
         mask = mask[:1] if (mask == mask[:1]).all() else mask  # mostly the same for all heads
     return {
-        "name": layer.name,
+        "name": _shown(layer.name),
         "asking": layer.asking,
         "mask": None if mask is None else pack(mask, np.uint8),
         "scale": layer.scale,
@@ -197,5 +200,6 @@ def _packed(layer: Layer, n_numbers: int) -> dict[str, Any]:
 
 
 _SIGNS = {code: chr(0x2400 + code) for code in range(32)} | {ord("\n"): "⏎", ord("\t"): "⇥"}
-_SIGNS |= dict.fromkeys((0x7F, 0xFFFE, 0xFFFF), "\ufffd")
+_TURN = (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_SIGNS |= dict.fromkeys((0x7F, 0xFFFE, 0xFFFF, *_TURN), "\ufffd")
 _FLOATS = ("weights", "scores", "query", "key", "value", "d_weights")

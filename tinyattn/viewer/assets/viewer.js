@@ -273,7 +273,7 @@ const STATE = {
 	show: ["lines", '"(lines|grid|table)"'], theme: ["auto", '"(auto|light|dark)"'], tab: [null, `${TEXT}|null`],
 	layer: [0, PLACE], head: [0, `${PLACE}|"(mean|all)"`], selected: [null, PLACE], key: [null, PLACE], // places of words
 	back: [false, YES], gradient: ["d_scores", '"d_(scores|weights)"'], // whether lines show gradients, and which
-	text: [null, TEXT], pronoun: [null, PLACE], answer: [null, TEXT], snapshot: [null, PLACE], // null: the end of training
+	text: [null, TEXT], pronoun: [null, PLACE], answer: [null, TEXT], snapshot: [null, PLACE], // null: the last
 	tweak: [null, // heat is a factor of √d_k, by what each key's score gains
 		`{"layer":\\d+,"head":\\d+,"row":\\d+,"heat":(10|0\\.[1-9]\\d*|[1-9](\\.\\d+)?),"by":${NUMBERS}}`],
 	guess: [null, `{"of":\\[\\d+,\\d+,\\d+\\],"by":${NUMBERS},"revealed":(${YES})}`], // of layer, head, row; 0 to 100
@@ -316,6 +316,7 @@ function render({ model, el }) {
 
 	function set(changes) {
 		Object.assign(state, changes);
+		say("");
 		refresh();
 	}
 
@@ -371,7 +372,7 @@ function render({ model, el }) {
 		now.key = state.key in now.keys ? state.key : null;
 		now.row = now.place === null ? null : rowAt(layer, now.place);
 		now.isHidden = state.tab === "predict" && !guess().revealed;
-		now.isBack = state.back && !now.isHidden;
+		now.isBack = state.back && state.tab !== "predict";
 		if (now.row === null) return;
 		Object.assign(now, rowShown(now.head, now.row));
 		now.values = now.isHidden ? guessed() : now.isBack ? gradients()[state.gradient] : now.weights;
@@ -448,7 +449,8 @@ function render({ model, el }) {
 
 	function endOf(name, place) {
 		const [isQuery, { offsetLeft, offsetTop, scrollTop }] = [name === "queries", parts[name]];
-		if (!layout.isRows) return [offsetLeft + (isQuery && layout.wide), offsetTop + (place + 0.5) * LINE - 2 - scrollTop];
+		const y = offsetTop + (place + 0.5) * LINE - 2 - scrollTop;
+		if (!layout.isRows) return [offsetLeft + (isQuery && layout.wide), y];
 		const word = elements[name].get(place);
 		return [word.offsetLeft + word.offsetWidth / 2, offsetTop + (isQuery && word.offsetHeight)];
 	}
@@ -470,12 +472,12 @@ function render({ model, el }) {
 
 	function noteOf(k) {
 		if (now.row === null) return {};
-		if (isCut(now.at, now.head, now.row, k)) return { text: "cut", tone: "ta-masked" };
-		if (!now.open[k]) return { text: "masked", tone: "ta-masked" };
+		const isCutHere = ([at, , row, key]) => same([at, row, key], [now.at, now.row, k]);
+		if (!now.open[k]) return { text: cutsOf(4).some(isCutHere) ? "cut" : "masked", tone: "ta-masked" };
 		const x = now.values[k];
 		if (!isFinite(x)) return { text: short(x), tone: "ta-odd" };
 		const dark = clamp(Math.abs(x) / now.top || 0, 0, 1);
-		if (now.isBack) return { text: signed(x, 2), dark, tone: toneOf(x) };
+		if (now.isBack) return { text: dark < FAINTEST ? "" : signed(x, dark < 0.3 ? 1 : 2), dark, tone: toneOf(x) };
 		return { text: Math.abs(x) < FAINTEST ? "" : share(x), dark };
 	}
 
@@ -484,7 +486,7 @@ function render({ model, el }) {
 		const [list, seen, isQuery] = [parts[name].firstChild, placesSeen(name), name === "queries"];
 		const words = now[name];
 		for (const [place, element] of elements[name]) {
-			if (!seen.includes(place)) elements[name].delete(place, element.remove());
+			if (!seen.includes(place)) element.remove(elements[name].delete(place)); // its blur draws again
 		}
 		let next = list.firstChild;
 		for (const place of seen) {
@@ -561,10 +563,10 @@ function render({ model, el }) {
 		parts.other.hidden = isLines;
 		if (isLines) drawWhole();
 		else if (!now.layer) fill(parts.other, hint("There are no weights."));
-		else if (state.show === "table") fill(parts.other, asTable());
+		else if (state.show === "table") painted = fill(parts.other, asTable());
 		else drawGrid();
-		parts.caption.textContent = now.weights ? captionOf() : "";
-		fill(parts.told, now.layer && [told(), past()]);
+		parts.caption.textContent = isLines && now.weights ? captionOf() : "";
+		fill(parts.told, now.layer && [isLines && told(), past()]);
 		const news = now.weights && !now.isHidden ? announcement() : "";
 		if (parts.live.textContent !== news) parts.live.textContent = news;
 	}
@@ -625,8 +627,8 @@ function render({ model, el }) {
 					`rest: ${share(sum(rest.map((k) => weights[k])))} in ${counted(rest.length, "word")}`),
 				now.odd.length > 0 && make("span.rest", notFinite()),
 				nMasked > 0 && make("span.rest", `${nMasked} masked`)),
-			state.show === "lines" && hint(`Lines are as thick as weights; those under ${FAINTEST} are hidden.`, now.head === "all"
-				&& ` Numerals are heads; those under ${LABELLED} are hidden, and looks repeat after ${LOOKS} heads.`),
+			hint(`Lines are as thick as weights; those under ${FAINTEST} are hidden.`, now.head === "all"
+				&& ` Numerals are heads, from ${LABELLED} on; looks repeat after ${LOOKS}.`),
 		];
 	}
 
@@ -634,7 +636,7 @@ function render({ model, el }) {
 		const all = [isPast() && `as in step ${engine.snapshots[moment()].step} of training`,
 			now.tweak && "with changed scores", state.cuts[0] && `with ${counted(state.cuts.length, "cut")}`].filter(Boolean);
 		return all.length > 0 && make("p.force", `Shown ${all.join(", ")}. `,
-			button(".link", "Show the model as it was given", () => set({ snapshot: null, tweak: null, cuts: [] })));
+			button(".link", "Show it as it was given", () => set({ snapshot: null, tweak: null, cuts: [] })));
 	}
 
 	function asTable() {
@@ -644,7 +646,8 @@ function render({ model, el }) {
 			return [head === "mean" ? head : headName(head), (k) => (open[k] ? short(weights[k]) : "masked")];
 		});
 		const listed = chief(rowShown("mean", now.row).weights, 200);
-		return table(`What ${asker()} looks at in ${now.layer.name}${some(listed)}`, listed,
+		const where = now.isBack ? headTitle(now.layer, now.one) : now.layer.name;
+		return table(`What ${asker()} looks at in ${where}${some(listed)}`, listed,
 			[["looked at", (k) => now.keys[k]], ...columns]);
 	}
 
@@ -701,19 +704,18 @@ function render({ model, el }) {
 	const weightCell = ["weight", unlessMasked((k) => short(now.weights[k], 3))];
 
 	function answerBars(before) {
-		const barsOf = ({ answers }) => {
-			const best = answers.slice(0, 6);
-			return [...best, { word: "other words", probability: 1 - sum(best.map(({ probability }) => probability)) }];
+		const best = now.run.answers.slice(0, 6).map(({ word }) => word);
+		const of = ({ answers }, word) => answers.find((answer) => answer.word === word)?.probability
+			?? 1 - sum(best.map((word) => of({ answers }, word)));
+		const line = (word) => {
+			const [is, was] = [now.run, before || now.run].map((run) => of(run, word));
+			return make(before ? "li.changed" : "li", { style: `--is:${is};--was:${was}` }, make("bdi", word),
+				make("span.track"), make("span.number", before && `${share(was)} → `, share(is)));
 		};
-		const line = ({ word, probability }) => {
-			const was = before && (barsOf(before).find((bar) => bar.word === word)?.probability ?? 0);
-			return make(before ? "li.changed" : "li", { style: `--is:${probability};--was:${was}` }, make("bdi", word),
-				make("span.track"), make("span.number", before && `${share(was)} → `, share(probability)));
-		};
-		return [make("h2", "Answer"), make("ul.answers", barsOf(now.run).map(line))];
+		return [make("h2", "Answer"), make("ul.answers", [...best, "other words"].map(line))];
 	}
 
-	function setText(text, pronoun = null) {
+	function setText(text, pronoun = state.pronoun) {
 		const { problem, words } = engine.read(text);
 		const forgotten = { tweak: null, guess: null, cuts: cutsOf(2), answer: null,
 			...(words.length !== now.queries.length && { selected: null, key: null }) };
@@ -730,7 +732,7 @@ function render({ model, el }) {
 			make("p.problem", { role: "status" }, asked.problem),
 			asked.unknown.map(({ word, nearest }) => make("p.choice", `Instead of “${word}”:`, nearest.map(chip(word)))),
 			pronouns.length > 1 && chooser("Who asks", pronouns, reading.pronoun, (pronoun) => setText(text, pronoun)),
-			answerBars(), make("h2", "Examples"),
+			answerBars(),
 			make("div.examples", engine.examples.map((text) => button("", text, () => setText(text)))),
 		];
 	}
@@ -744,28 +746,29 @@ function render({ model, el }) {
 		const { heat, by, head, row, layer: at, changed } = tweakShown();
 		const isChanged = isTweaked(head, row);
 		const layer = isChanged && now.base ? open(now.base.layers[at]) : now.layer; // before the changes
-		const { scoring, scale } = layer; // what makes scores: "÷ √d_k", "× 0.3", "scores" that were given, or "log w"
+		const { scoring, scale } = layer; // "÷ √d_k", "× 0.3", "scores" that were given, "log w"
 		const [scores, query] = [scoresOf, queryOf].map((of) => ofOne(of, layer));
 		const formula = /[÷×]/.test(scoring) ? `q kᵀ ${scoring}` : scoring;
 		const all = upTo(now.keys.length).filter((k) => now.open[k]);
 		const top = greatest(all.map((k) => changed[k]).filter((s) => s < Infinity));
 		const powerOf = (k) => Math.exp(changed[k] - top);
 		const changeTo = (change) => set({ tweak: { layer: at, head, row, heat, by, ...change } });
-		const change = (k) => make("td", slider(`What the score of ${named(k)} gains, place ${k + 1}`, -6, 6, 0.1, by[k] ?? 0,
-			(x) => changeTo({ by: { ...by, [k]: x } })), isChanged && signed(by[k] ?? 0));
+		const change = (k) => make("td", slider(`What the score of ${named(k)} gains, place ${k + 1}`, -6, 6, 0.1,
+			by[k] ?? 0, (x) => changeTo({ by: { ...by, [k]: x } })), isChanged && signed(by[k] ?? 0));
 		const listed = chief(rowOf(layer.weights, head, row), 40); // not by the changes, or they'd move under the finger
 		const told = (k, sum) => `Sum ${short(sum)}, ${scoring} ${short(scores[k])}`
 			+ (isChanged ? `, changed ${short(changed[k])}` : "");
 		return [
 			make("p.formula", `weights = softmax(${formula})\n`,
 				isChanged && `s = (${formula} + change) ÷ ${heat.toFixed(2)}\n`, "mix = Σ weights · v"),
-			make("label.field", `${scoring === "÷ √d_k" ? `√d_k = ${short(1 / scale, 3)}; ` : ""}temperature × ${heat.toFixed(2)}`,
+			make("label.field", scoring === "÷ √d_k" && `√d_k = ${short(1 / scale, 3)}; `,
+				`temperature × ${heat.toFixed(2)}`,
 				slider("temperature, a factor of √d_k", -1, 1, 0.02, Math.log10(heat), (x) => changeTo({ heat: 10 ** x }))),
-			button("", "Reset", () => set({ tweak: null }), { disabled: !state.tweak }),
 			scoring === "log w" && hint("log w: the scores up to a constant; none were given."),
 			table(`From scores to weights${some(listed)}`, listed, [
-				keyLink, query && column("q · k", (k) => dot(query, rowOf(layer.key, head, k))), column(scoring, (k) => scores[k]),
-				["change", unlessMasked(change)], isChanged && column("s", (k) => changed[k]),
+				keyLink, query && column("q · k", (k) => dot(query, rowOf(layer.key, head, k))),
+				column(scoring, (k) => scores[k]), ["change", unlessMasked(change)],
+				isChanged && column("s", (k) => changed[k]),
 				all.length < now.keys.length && ["+ mask", (k) => (now.open[k] ? "0" : "−∞")],
 				column("exp(s − max)", unlessMasked(powerOf, 0)), weightCell,
 			]),
@@ -820,9 +823,8 @@ function render({ model, el }) {
 			for (const k of keys) checks[k] = slopeAt(k);
 			refresh();
 		};
-		const checked = unlessMasked((k) => (k in checks
-			? `${short(checks[k], 3)}, off by ${short(Math.abs(checks[k] - d_scores[k]), 1)}`
-			: button("", "Check", () => check([k]), { ariaLabel: `Check ${named(k)}` })));
+		const checked = unlessMasked((k) => button("", k in checks
+			? `${short(checks[k], 3)}, off by ${short(Math.abs(checks[k] - d_scores[k]), 1)}` : "Check", () => check([k])));
 		const listed = chief(d_scores, 30);
 		const optionOf = (word) => [word, word];
 		return [
@@ -834,8 +836,9 @@ function render({ model, el }) {
 			!now.run && !now.layer.d_weights && hint("Click a key for the loss of another."),
 			table(`Gradients; a check nudges the score both ways${some(listed)}`, listed,
 				[keyLink, ...gradientColumns(), ["check", checked]]),
-			isPast() || !(lastMoment() && sizeOf(d_scores) < 1e-5) || button(".link", "Learned already: see it half-way there",
-				() => set({ snapshot: engine.snapshots.findIndex(({ accuracy }) => accuracy > 0.6) })),
+			lastMoment() && !isPast() && !state.cuts[0] && sizeOf(d_scores) < 1e-5
+				&& button(".link", "Learned already: see it half-way",
+					() => set({ snapshot: engine.snapshots.findIndex(({ accuracy }) => accuracy > 0.6) })),
 			button("", "Verify all", () => check(listed.filter((k) => now.open[k]))), jacobian(),
 		];
 	}
@@ -904,7 +907,7 @@ function render({ model, el }) {
 
 	/** What is cut already is mended. */
 	const cut = (entries) => set({ cuts: [...state.cuts.filter((old) => !entries.some((entry) => same(entry, old))),
-		...entries.filter((entry) => !isCut(...entry))] });
+		...(entries.every((entry) => isCut(...entry)) ? [] : entries)] });
 
 	/** Cuts a line of a head, or, where it is the mean's, of all. */
 	function cutLine(key, head = now.head) {
@@ -922,9 +925,10 @@ function render({ model, el }) {
 		const all = now.layers.flatMap((layer, at) => upTo(headCount(layer)).map((head) => [at, head]));
 		const isAny = state.cuts.length > 0;
 		return [
-			hint("Untick a head, click a line, or press Delete on a key; once more mends it."),
+			hint("Untick a head, click a line, or press Delete on a key."),
 			answerBars(isAny && whole),
-			word && make("p", `Loss of “${word}”: ${short(whole.loss(word))}`, isAny && ` → ${short(now.run.loss(word))}`),
+			word && make("p", `Loss of “${word}”: `,
+				isAny && `${short(whole.loss(word))} → `, short(now.run.loss(word))),
 			table("Heads, and ‖d_scores‖ of each", all, [
 				["head", ([at, head]) => make("label.tick", make("input", { type: "checkbox", checked: !isCut(at, head),
 					onchange: () => cut([[at, head]]) }), headTitle(now.layers[at], head))],
@@ -956,7 +960,7 @@ function render({ model, el }) {
 		const columns = [["key", (k) => now.keys[k]], ["guess", (k) => share(mine[k])]];
 		const sliderOf = (k) => slider(`Guess for ${named(k)}`, 0, 100, 1, raw(k), (x) => setGuess(k, x));
 		if (now.isHidden) return [
-			make("p", "Where does it look? Drag keys up or down, or move sliders."),
+			make("p.big", "Where does it look?"), hint("Drag keys up or down, or move sliders."),
 			table("Your guess", listed, [...columns, ["more or less", sliderOf]]),
 			button(".main", "Reveal", () => set({ guess: { ...of, revealed: true } })),
 		];
@@ -988,10 +992,10 @@ function render({ model, el }) {
 		};
 		const text = (element, { x, y, width, height }) => {
 			const { fontWeight, fontSize, color } = getComputedStyle(element);
-			const letters = Array.from(element.textContent);
-			const room = Math.floor((letters.length * element.clientWidth) / element.scrollWidth);
+			const { textContent } = element;
+			const size = Math.min(parseFloat(fontSize), width / widthOf(textContent));
 			return shape("text", { x: x + width / 2, y: y + height / 2, dy: "0.35em", "text-anchor": "middle",
-				"font-family": FONT, "font-size": fontSize, "font-weight": fontWeight, fill: plain(color) }, room < letters.length ? [...letters.slice(0, room - 1), "…"].join("") : letters.join(""));
+				"font-family": FONT, "font-size": size, "font-weight": fontWeight, fill: plain(color) }, textContent);
 		};
 		const drawn = (element) => {
 			const [box, seen] = [element, element.closest(".ta-list") ?? shown].map(boxOf);
@@ -1004,12 +1008,13 @@ function render({ model, el }) {
 			return shape("rect", { ...box, rx: 8, fill: plain(backgroundColor), stroke: plain(borderColor),
 				"stroke-dasharray": borderStyle === "solid" ? null : "4 3" });
 		};
+		parts.other.scrollLeft = 0;
 		const { width, height } = boxOf(shown);
 		return shape("svg", { xmlns: "http://www.w3.org/2000/svg", width, height, viewBox: `0 0 ${width} ${height}` },
 			shape("rect", { width, height, fill: plain(getComputedStyle(parts.root).backgroundColor) }),
 			shape("svg", boxOf(lists), Array.from(lines.querySelectorAll(":scope > :not(.ta-hit)"), line)),
 			Array.from(shown.querySelectorAll(
-				".ta-caption, .ta-word, .ta-word > span, .ta-title, canvas, .ta-map span, b, td, th, caption, .ta-chip, .ta-rest"),
+				".ta-caption, .ta-word, span, canvas, b, td, th, caption, .ta-chip"),
 			drawn));
 	}
 
@@ -1073,15 +1078,15 @@ function render({ model, el }) {
 	const KEYS = [
 		["arrows", "another word; across: the other list"], ["Home End", "first, last word"],
 		["Enter Space", "select; once more clears"],
-		["[", "layer before", () => set({ layer: now.at - 1 })],
+		["[", "layer before", () => set({ layer: now.at && now.at - 1 })],
 		["]", "layer after", () => set({ layer: now.at + 1 })],
 		[", -", "head before", () => moveHead(-1)],
 		[". + =", "head after", () => moveHead(1)],
-		["a", "all heads at once", () => chooseHead("all")],
-		["m", "the mean of all heads", () => chooseHead("mean")],
-		["g", "the grid of all heads", () => showOr("grid")],
+		["a", "all heads", () => chooseHead("all")],
+		["m", "the mean of heads", () => chooseHead("mean")],
+		["g", "the grid of heads", () => showOr("grid")],
 		["t", "as a table", () => showOr("table")],
-		["b", "turn the lines round: gradients", turn],
+		["b", "turn round: gradients", turn],
 		["Delete", "cut the line to this key", (word) => word?.name === "keys" && cutLine(word.place)],
 		["Escape", "clear the selection", () => set({ selected: (preview = null), key: null })],
 		["?", "this help", () => parts.help.showModal()],
@@ -1109,7 +1114,8 @@ function render({ model, el }) {
 		const [back, on] = layout.isRows ? ["ArrowLeft", "ArrowRight"] : ["ArrowUp", "ArrowDown"];
 		const to = { Home: 0, End: Infinity, [back]: place - 1, [on]: place + 1 }[key];
 		const other = name === "keys" ? ["queries", now.place ?? focus.queries] : ["keys", focus.keys];
-		return to !== undefined || key.startsWith("Arrow") ? () => moveTo(...(to === undefined ? other : [name, to])) : null;
+		if (to === undefined && !key.startsWith("Arrow")) return null;
+		return () => moveTo(...(to === undefined ? other : [name, to]));
 	}
 
 	// ---- start
@@ -1137,7 +1143,6 @@ function render({ model, el }) {
 		drawPanel();
 		if (preview !== null) derive(preview);
 		drawPicture();
-		parts.said.textContent = "";
 		const isLost = isInside && !focused.getClientRects().length;
 		if (isLost) parts.root.focus({ preventScroll: true }); // or keys would go elsewhere
 		keepState();
@@ -1169,25 +1174,28 @@ function render({ model, el }) {
 	}
 
 	function listen() {
-		const { root, lists } = parts;
+		const { root, lists, shown } = parts;
 		let drag; // a key, while guessing
-		root.onkeydown = keyDown;
+		(isPage ? document.body : root).onkeydown = keyDown;
 		lists.onclick = ({ target }) => {
 			const [word, hit] = [wordAt(target), target.closest(".ta-hit")?.dataset];
-			if (word) pick(word);
+			if (word) now.isHidden && word.name === "keys" || pick(word);
 			else if (hit && state.tab === "cut") cutLine(Number(hit.key), hit.head);
 			else if (hit) pickKey(Number(hit.key));
 		};
-		lists.onpointerdown = ({ target, clientY }) => {
+		lists.onpointerdown = ({ target, clientY, pointerId }) => {
 			const word = now.isHidden && wordAt(target);
-			drag = word?.name === "keys" && { place: word.place, from: raw(word.place) + clientY / 2 };
+			if (word?.name !== "keys") return;
+			drag = { place: word.place, from: raw(word.place) + clientY / 2 };
+			lists.setPointerCapture(pointerId);
 		};
-		lists.onpointermove = ({ target, clientY, buttons, pointerType }) => {
-			if (drag && buttons) setGuess(drag.place, drag.from - clientY / 2);
+		lists.onlostpointercapture = () => (drag = null);
+		lists.onpointermove = ({ target, clientY, pointerType }) => {
+			if (drag) setGuess(drag.place, drag.from - clientY / 2);
 			else if (pointerType === "mouse") showPreview(queryAt(wordAt(target)));
 		};
 		lists.onpointerleave = () => showPreview(null);
-		lists.addEventListener("focusout", ({ relatedTarget }) => lists.contains(relatedTarget) || showPreview(null));
+		shown.addEventListener("focusout", ({ relatedTarget }) => shown.contains(relatedTarget) || showPreview(null));
 		lists.addEventListener("focusin", ({ target }) => {
 			const word = wordAt(target);
 			if (word) focus[word.name] = word.place;
