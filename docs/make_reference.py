@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -141,8 +142,9 @@ def families() -> Iterator[tuple[Family, list[Entry]]]:
 def page() -> str:
     """The whole page."""
     found = [(family, members) for family, members in families() if members]
+    taken: Counter[str] = Counter()
     contents = "\n".join(
-        f"- [{family.title}](#{anchor(family.title)}): " + ", ".join(f"`{e.name.removeprefix('ta.')}`" for e in members)
+        f"- [{family.title}](#{anchor(family.title)}): " + ", ".join(link(e, taken) for e in members)
         for family, members in found
     )
     return "\n".join([HEAD, contents, *(part for family, members in found for part in section(family, members)), ""])
@@ -151,6 +153,14 @@ def page() -> str:
 def anchor(title: str) -> str:
     """What a heading is called in a link."""
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+def link(e: Entry, taken: Counter[str]) -> str:
+    """A name that leads to its heading. Of those that differ in capitals only, the second is called …-1."""
+    place = anchor(e.name + signature(e.value))
+    number = f"-{taken[place]}" if taken[place] else ""
+    taken[place] += 1
+    return f"[`{e.name.removeprefix('ta.')}`](#{place}{number})"
 
 
 def section(family: Family, members: list[Entry]) -> Iterator[str]:
