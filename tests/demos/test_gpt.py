@@ -220,7 +220,7 @@ def test_a_page_shows_where_characters_look(tmp_path, text):
     model, page = tmp_path / "model.safetensors", tmp_path / "attention.html"
     _, printed, _ = call("view", "the cat", "--model", model, "-o", page, check=0)
     assert printed == f"{page}: open it in a browser\n"
-    assert '"queries":["t","h","e"," ","c","a","t"]' in page.read_text(encoding="utf-8")
+    assert r'"queries":["t","h","e","\u2423","c","a","t"]' in page.read_text(encoding="utf-8")
     fails("view", "Ünï", "--model", model, "-o", page, told="has never seen 'Ü' 'ï'")
     fails("view", "", "--model", model, "-o", page, told="the text has 0 characters, and the model sees 1 to")
     fails("view", "the " * 50, "--model", model, "-o", page, told="the text has 200 characters, and the model sees")

@@ -26,7 +26,7 @@ CELL = re.compile(r"^```\{code-cell\} python\n(?:---\n(.*?)^---\n)?(.*?)^```$", 
 def listed(caption):
     """The pages under a caption of the first page."""
     (pages,) = re.findall(rf"^:caption: {caption}\n(.*?)^```$", INDEX, re.DOTALL | re.MULTILINE)
-    return pages.split()
+    return [name for name in pages.split() if not name.startswith(":")]
 
 
 FLOORS = [name.removeprefix("tutorial/") for name in listed("Tutorial")]
