@@ -84,5 +84,19 @@ def test_every_gradient_has_the_shape_of_what_it_belongs_to():
 
 def test_the_backward_pass_undoes_each_labelled_line():
     code = Path(by_hand.__file__).read_text(encoding="utf-8")
-    forward, back = (set(re.findall(rf"\(((?:norm|loss|block)\.\d){prime}\)", code)) for prime in ("", "'"))
-    assert forward == back == {"norm.1", "norm.2", "loss.1", "block.1", "block.2", "block.3"}
+    families = "layer_norm|cross_entropy|mlp|block"
+    forward, back = (set(re.findall(rf"# \(((?:{families})\.\d){prime}\)", code)) for prime in ("", "'"))
+    assert back == {"layer_norm.1", "layer_norm.2", "cross_entropy.1", "mlp.1", "block.1", "block.2"}
+    assert forward == back | {"cross_entropy.2"}, "which is a gradient, and has this label in the rule"
+
+
+def test_what_the_labels_say_is_what_those_of_the_rules_say():
+    """One formula has one label, and one label one formula."""
+    at_formula = re.compile(r"^ +(\S.*?) {3,}\(([a-z_]+\.\d)\)$", re.MULTILINE)
+    said = []
+    for module in ("by_hand/block.py", "rules/normalization.py", "rules/losses.py"):
+        code = (Path(ta.__file__).parent / module).read_text(encoding="utf-8")
+        said.append({label: formula for formula, label in at_formula.findall(code)})
+    here, norms, losses = said
+    for label, rule in (("layer_norm.1", norms), ("layer_norm.2", norms), ("cross_entropy.1", losses)):
+        assert here[label] == rule[label]

@@ -31,6 +31,7 @@ PAGES = {
     "heads": {"multi_head"},
     "rope": {"rope"},
     "layer_norm": {"layer_norm", "rms_norm"},
+    "block": {"block", "mlp"},
     "embedding": {
         *("index", "scatter", "embedding", "take", "take_along_axis", "sort", "repeat", "diagonal"),
     },
@@ -42,8 +43,6 @@ OWN = {"by_hand/pronoun.py": "pronoun"}
 """Modules whose labels are their own: there (softmax.1) is a line of the toy's softmax. The page has them all."""
 
 ELSEWHERE = {
-    "mlp": "a composition of `linear` and an activation, which have their pages",
-    "block": "a residual step, derived as (model.7') of pronoun.md",
     "jacobian": "what `ta.jacobian` does with backward passes; no rule",
     "sweep": "how far finite differences are off; no gradient is derived",
 }
@@ -203,6 +202,7 @@ WRONG = {
     "rope": ("d_y[:, 0::2] * cos + d_y[:, 1::2] * sin", "d_y[:, 0::2] * cos - d_y[:, 1::2] * sin"),
     "layer_norm": ("d_normed - d_normed.mean() - normed", "d_normed - normed"),
     "activations": ("sigma + x * sigma * (1 - sigma)", "sigma + sigma * (1 - sigma)"),
+    "block": ("d_x = path * d_h + by_attention", "d_x = path * d_y + by_attention"),
     "embedding": ("d_W = H.T @ d_y", "d_W = np.minimum(H.T @ d_y, 2.0)"),
     "adam": ("(m / (1 - b1**t))", "m"),
     "reductions": ("x / np.sqrt(x @ x)", "x / (x @ x)"),

@@ -1,17 +1,17 @@
 """Layer norm, cross-entropy and a transformer block with their backward passes written out by hand, in NumPy alone.
 
-    normal = (x − μ) / σ,   μ = mean x,   σ = √(mean (x − μ)² + ε)   (norm.1)
-    output = normal · weight + bias                                  (norm.2)
+    μ = (1/d) Σ_i x_i,   σ² = (1/d) Σ_i (x_i − μ)² + ε               (layer_norm.1)
+    n_i = (x_i − μ) / σ,   y_i = γ_i n_i + β_i                       (layer_norm.2)
 
-    loss = mean of −log softmax(s)[target]                           (loss.1)
+    ℓ = −Σ_j t_j log w_j,   w = softmax(s)                           (cross_entropy.1)
 
     middle = x + multi_head(norm₁(x))                                (block.1)
     output = middle + mlp(norm₂(middle))                             (block.2)
-    mlp(y) = max(y W_expand + b_expand, 0) W_contract + b_contract   (block.3)
+    mlp(y) = max(y W_expand + b_expand, 0) W_contract + b_contract   (mlp.1)
 
 As in `attention` beside this: each forward returns a dict of all that it was given and made, by name; each
-`*_backward` takes the gradient of the output and that dict, and returns the gradient in each of these. What undoes
-(norm.1) is labelled (norm.1').
+`*_backward` takes the gradient of the output and that dict, and returns the gradient in each of these. The labels are
+those of `tinyattn/rules/` and `tinyattn/nn/`; what undoes (layer_norm.1) is labelled (layer_norm.1').
 
 Nothing is checked and nothing is fast here. Ba, Kiros and Hinton 2016, arXiv:1607.06450, eq. 4; norms before the
 sublayers as in Xiong et al. 2020, arXiv:2002.04745; Vaswani et al. 2017, arXiv:1706.03762, sections 3.1 and 3.3.
@@ -34,10 +34,10 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> Sa
     >>> layer_norm(np.array([1.0, 3.0]), np.ones(2), np.zeros(2), eps=0.0)["output"]
     array([-1.,  1.])
     """
-    centred = x - x.mean(axis=-1, keepdims=True)                                           # (norm.1)
-    deviation = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)            # (norm.1)
-    normal = centred / deviation                                                           # (norm.1)
-    output = normal * weight + bias                                                        # (norm.2)
+    centred = x - x.mean(axis=-1, keepdims=True)                                           # (layer_norm.1)
+    deviation = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)            # (layer_norm.1)
+    normal = centred / deviation                                                           # (layer_norm.2)
+    output = normal * weight + bias                                                        # (layer_norm.2)
     made = {"centred": centred, "deviation": deviation, "normal": normal, "output": output}
     return {"x": x, "weight": weight, "bias": bias, "eps": eps} | made
 
@@ -50,13 +50,13 @@ def layer_norm_backward(d_output: Array, saved: Saved) -> dict[str, Array]:
     array([-1.,  0.])
     """
     centred, deviation, normal = saved["centred"], saved["deviation"], saved["normal"]
-    d_bias = sum_rows(d_output)                                                            # (norm.2')
-    d_weight = sum_rows(d_output * normal)                                                 # (norm.2')
-    d_normal = d_output * saved["weight"]                                                  # (norm.2')
-    d_deviation = -(d_normal * normal).sum(axis=-1, keepdims=True) / deviation             # (norm.1')
-    d_centred = d_normal / deviation                                                       # (norm.1')
-    d_centred = d_centred + d_deviation * centred / (deviation * centred.shape[-1])        # (norm.1')
-    d_x = d_centred - d_centred.mean(axis=-1, keepdims=True)                               # (norm.1')
+    d_bias = sum_rows(d_output)                                                            # (layer_norm.2')
+    d_weight = sum_rows(d_output * normal)                                                 # (layer_norm.2')
+    d_normal = d_output * saved["weight"]                                                  # (layer_norm.2')
+    d_deviation = -(d_normal * normal).sum(axis=-1, keepdims=True) / deviation             # (layer_norm.2')
+    d_centred = d_normal / deviation                                                       # (layer_norm.2')
+    d_centred = d_centred + d_deviation * centred / (deviation * centred.shape[-1])        # (layer_norm.1')
+    d_x = d_centred - d_centred.mean(axis=-1, keepdims=True)                               # (layer_norm.1')
     gradients = {"d_output": d_output, "d_bias": d_bias, "d_weight": d_weight, "d_normal": d_normal}
     return gradients | {"d_deviation": d_deviation, "d_centred": d_centred, "d_x": d_x}
 
@@ -72,11 +72,11 @@ def cross_entropy(scores: Array, targets: Array) -> Saved:
     >>> cross_entropy(np.array([[0.0, 0.0]]), np.array([1]))["weights"]
     array([[0.5, 0.5]])
     """
-    weights = softmax(scores)["weights"]                                                   # (loss.1)
-    shifted = scores - scores.max(axis=-1, keepdims=True)                                  # (loss.1)
-    log_weights = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))            # (loss.1)
-    one_hot = np.eye(scores.shape[-1])[targets]                                            # (loss.1)
-    losses = -(one_hot * log_weights).sum(axis=-1)                                         # (loss.1)
+    weights = softmax(scores)["weights"]                                                   # (cross_entropy.1)
+    shifted = scores - scores.max(axis=-1, keepdims=True)                                  # (cross_entropy.1)
+    log_weights = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))            # (cross_entropy.1)
+    one_hot = np.eye(scores.shape[-1])[targets]                                            # (cross_entropy.1)
+    losses = -(one_hot * log_weights).sum(axis=-1)                                         # (cross_entropy.1)
     given = {"scores": scores, "targets": targets, "one_hot": one_hot, "weights": weights}
     return given | {"log_weights": log_weights, "losses": losses, "output": losses.mean()}
 
@@ -89,9 +89,9 @@ def cross_entropy_backward(d_output: Array, saved: Saved) -> dict[str, Array]:
     array([[ 0.5, -0.5]])
     """
     weights, one_hot = saved["weights"], saved["one_hot"]
-    d_losses = np.ones(saved["losses"].shape) * d_output / saved["losses"].size            # (loss.1')
-    d_log_weights = -one_hot * d_losses[..., None]                                         # (loss.1')
-    d_scores = (weights - one_hot) * d_losses[..., None]                                   # (loss.1')
+    d_losses = np.ones(saved["losses"].shape) * d_output / saved["losses"].size            # (cross_entropy.1')
+    d_log_weights = -one_hot * d_losses[..., None]                                         # (cross_entropy.1')
+    d_scores = (weights - one_hot) * d_losses[..., None]                                   # (cross_entropy.2)
     return {"d_output": d_output, "d_losses": d_losses, "d_log_weights": d_log_weights, "d_scores": d_scores}
 
 
@@ -133,8 +133,8 @@ def block(
         first["output"], w_query, w_key, w_value, w_output, n_heads=n_heads, mask=mask, causal=causal)
     middle = x + inside["output"]                                                          # (block.1)
     second = layer_norm(middle, weight_2, bias_2, eps=eps)                                 # (block.2)
-    hidden = second["output"] @ w_expand + b_expand                                        # (block.3)
-    active = np.maximum(hidden, 0)                                                         # (block.3)
+    hidden = second["output"] @ w_expand + b_expand                                        # (mlp.1)
+    active = np.maximum(hidden, 0)                                                         # (mlp.1)
     output = middle + active @ w_contract + b_contract                                     # (block.2)
     made = {name: array for name, array in inside.items() if name not in ("x", "output", "bias")}
     made |= {f"{name}_1": first[name] for name in ("weight", "bias", "centred", "deviation", "normal")}
@@ -157,13 +157,13 @@ def block_backward(d_output: Array, saved: Saved) -> dict[str, Array]:
     second = {name: saved[f"{name}_2"] for name in ("weight", "centred", "deviation", "normal")}
     attention = saved | {"x": saved["normed_1"], "output": saved["attended"], "bias": None}
 
-    d_b_contract = sum_rows(d_output)                                                      # (block.3')
-    d_w_contract = rows(saved["active"]).T @ rows(d_output)                                # (block.3')
-    d_active = d_output @ saved["w_contract"].T                                            # (block.3')
-    d_hidden = d_active * (saved["hidden"] > 0)                                            # (block.3')
-    d_b_expand = sum_rows(d_hidden)                                                        # (block.3')
-    d_w_expand = rows(saved["normed_2"]).T @ rows(d_hidden)                                # (block.3')
-    d_normed_2 = d_hidden @ saved["w_expand"].T                                            # (block.3')
+    d_b_contract = sum_rows(d_output)                                                      # (mlp.1')
+    d_w_contract = rows(saved["active"]).T @ rows(d_output)                                # (mlp.1')
+    d_active = d_output @ saved["w_contract"].T                                            # (mlp.1')
+    d_hidden = d_active * (saved["hidden"] > 0)                                            # (mlp.1')
+    d_b_expand = sum_rows(d_hidden)                                                        # (mlp.1')
+    d_w_expand = rows(saved["normed_2"]).T @ rows(d_hidden)                                # (mlp.1')
+    d_normed_2 = d_hidden @ saved["w_expand"].T                                            # (mlp.1')
     norm_2 = layer_norm_backward(d_normed_2, second)                                       # (block.2')
     d_middle = d_output + norm_2["d_x"]                                                    # (block.2')
     inside = multi_head_backward(d_middle, attention)                                      # (block.1')

@@ -234,19 +234,19 @@ def _study(name: str, made_by: dict[str, Step], gradients: Mapping[str, str]) ->
 _LAYER_NORM = _study(
     "layer_norm",
     {"centred": _centred, "deviation": _deviation, "normal": _normal, "output": _scaled},
-    {"output": ""} | dict.fromkeys(("bias", "weight", "normal"), "(norm.2')")
-    | dict.fromkeys(("deviation", "centred", "x"), "(norm.1')"),
+    {"output": ""} | dict.fromkeys(("bias", "weight", "normal", "deviation"), "(layer_norm.2')")
+    | dict.fromkeys(("centred", "x"), "(layer_norm.1')"),
 )  # fmt: skip
 _CROSS_ENTROPY = _study(
     "cross_entropy",
     {"log_weights": _log_weights, "losses": _losses, "output": _loss},
-    {"output": ""} | dict.fromkeys(("losses", "log_weights", "scores"), "(loss.1')"),
+    {"output": ""} | dict.fromkeys(("losses", "log_weights"), "(cross_entropy.1')") | {"scores": "(cross_entropy.2)"},
 )
 _BLOCK = _study(
     "block",
     _OF_BLOCK,
     {"output": ""}
-    | dict.fromkeys(("b_contract", "w_contract", "active", "hidden", "b_expand", "w_expand", "normed_2"), "(block.3')")
+    | dict.fromkeys(("b_contract", "w_contract", "active", "hidden", "b_expand", "w_expand", "normed_2"), "(mlp.1')")
     | dict.fromkeys(("bias_2", "weight_2", "middle"), "(block.2')")
     | {"attended": "(block.1')", "w_output": "(multi_head.2')"}
     | {name: label for name, label in STUDIES["multi_head"].gradients.items() if name not in ("output", "x", "bias")}
