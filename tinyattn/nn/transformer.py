@@ -92,7 +92,7 @@ class TransformerBlock(Module):
     """Attention, then a two-layer network for each position, each beside a path that goes straight through.
 
     h = x + attention(norm(x))                                       (block.1)
-    y = h + W₂ φ(W₁ norm(h))                                         (block.2)
+    y = h + mlp(norm(h))                                             (block.2)
 
     x (..., n, d_model), output the same. The norms stand before the layers ("pre-norm", Xiong et al. 2020,
     arXiv:2002.04745); with `norm_first=False` they stand after the sums, norm(x + attention(x)), as in Vaswani et al.
