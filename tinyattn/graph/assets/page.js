@@ -1533,7 +1533,10 @@ function keepState() {
 		if (state.selected !== null) kept.set("node", state.selected);
 		if (state.time !== endTime) kept.set("step", state.time);
 		if (open !== openAtFirst.join(".")) kept.set("open", open);
-		if (location.hash.slice(1) !== String(kept)) history.replaceState(null, "", `#${kept}`);
+		if (location.hash.slice(1) === String(kept)) return;
+		try {
+			history.replaceState(null, "", `#${kept}`);
+		} catch {} // a frame inside of another page has no address of its own
 	}, 250);
 }
 
