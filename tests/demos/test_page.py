@@ -225,6 +225,24 @@ def test_what_is_cut_has_not_learned_already(page):
     assert page.get_by_role("button", name="Learned already").count() == 0
 
 
+def test_a_cut_line_is_mended_by_a_click_on_its_key(page):
+    press_in(page, "Cut and see")
+    page.locator(".ta-hit[data-key='1']").first.dispatch_event("click")
+    assert "4 cuts" in page.inner_text(".ta-force")  # the mean's
+    page.locator(".ta-keys .ta-word").nth(1).click()
+    assert page.locator(".ta-force").count() == 0
+    page.locator(".ta-keys .ta-word").nth(1).press("Backspace")  # the key that laptops call delete
+    assert "4 cuts" in page.inner_text(".ta-force")
+
+
+def test_what_is_cut_is_told_in_exports(page, tmp_path):
+    press_in(page, "Cut and see").get_by_role("checkbox").first.click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="SVG").click()
+    download.value.save_as(tmp_path / "attention.svg")
+    assert "Shown with 1 cut." in (tmp_path / "attention.svg").read_text(encoding="utf-8")
+
+
 def test_the_title_follows_the_pronoun(page):
     assert page.inner_text("h1") == "What does “it” stand for?"
     type_sentence(page, "The queen thanked the nurse because she was kind.")

@@ -648,6 +648,36 @@ def test_a_link_that_can_not_be_read_says_so(opened, heads):
     assert opened(heads, hash="#show=%22grid").inner_text(".ta-said") == "This link can't be shown."
 
 
+@pytest.mark.parametrize("n", [1, 61])
+def test_a_panel_that_is_not_there_hides_nothing(opened, n):
+    page = opened(ta.view([f"w{i}" for i in range(n)], np.eye(n)), hash="#tab=%22predict%22&selected=0")
+    assert page.locator(".ta-tabs").get_by_role("button", name="Predict").count() == 0
+    assert said(page) == "w0 → w0, 100 percent"
+    assert "guess" not in page.inner_text(".ta-shown")
+
+
+def test_predict_shows_lines_whatever_was_shown_before(opened, heads):
+    page = opened(heads)
+    word(page, 1).click()
+    page.keyboard.press("g")
+    panel(page, "Predict").get_by_role("button", name="Reveal").click()
+    assert set(lines(page)) == {1, 2, 3}
+    assert page.get_by_role("button", name="Grid").get_attribute("aria-pressed") == "false"
+
+
+def test_a_wide_table_is_exported_whole(opened, tmp_path):
+    page = opened(ta.view(WORDS, np.stack([WEIGHTS] * 12)), width=390)
+    word(page, 1).click()
+    page.keyboard.press("t")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="SVG").click()
+    download.value.save_as(tmp_path / "attention.svg")
+    svg = ElementTree.parse(tmp_path / "attention.svg").getroot()
+    texts = [element for element in svg.iter() if element.tag.endswith("}text")]
+    assert sum("head" in "".join(text.itertext()) for text in texts) == 12
+    assert max(float(text.get("x")) for text in texts) < float(svg.get("width"))
+
+
 def test_who_does_not_ask_says_so(opened):
     page = opened(ta.view(WORDS, [WEIGHTS[None, 3:]], asking=[[3]]))
     assert word(page, 0).get_attribute("title") == "“it” doesn't ask in layer 1."

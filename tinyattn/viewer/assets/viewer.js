@@ -23,7 +23,7 @@ function short(x, digits = 4) {
 
 const signed = (x, digits = 3) => (x > 0 ? "+" : "") + short(x, digits);
 const share = (x) => (isFinite(x) ? x.toFixed(2).replace("-", "−") : short(x));
-const percent = (x) => (isFinite(x) ? `${Math.round(100 * x)} percent` : short(x));
+const percent = (x) => `${Math.round(100 * x)} percent`;
 
 /** Weights from scores; what is masked gets none. ∞ and NaN spoil the row, as in every softmax. */
 function softmax(scores, mask) {
@@ -130,12 +130,12 @@ function make(what, ...parts) {
 
 function shape(tag, attributes, ...children) {
 	const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-	for (const [name, value] of Object.entries(attributes)) if (value !== null) element.setAttribute(name, value);
+	for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
 	element.append(...children.flat(2));
 	return element;
 }
 
-/** Makes an element like a fresh one and keeps what it can: the focus, the caret, the slider under a finger. */
+/** Makes an element like a fresh one, and keeps focus, caret, and slider under a finger. */
 function become(old, fresh) {
 	if (old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
 	if (old.data !== fresh.data) old.data = fresh.data;
@@ -234,14 +234,15 @@ const THICKEST = 16; // px for a weight of 1
 const [FAINTEST, LABELLED] = [0.01, 0.1]; // the least weights with a line, with a numeral
 const LOOKS = 8; // colours and dashes of heads, in the style sheet
 const inkOf = (head) => `ta-ink-${head % LOOKS}`;
-const signOf = (head) => shape("svg", { width: 26, height: 10, class: "ta-sign", "aria-hidden": true },
+const signOf = (head) => shape("svg", { width: 26, height: 10, class: "ta-sign" },
 	shape("path", { d: "M0 5h26", class: inkOf(head) }));
 
 function pointAt(path, share) {
 	const [{ x, y }, before, after] = [0, -0.01, 0.01].map((more) =>
 		path.getPointAtLength((share + more) * path.getTotalLength()));
 	const [dx, dy] = [after.x - before.x, after.y - before.y];
-	const beside = (by) => [x - (by * dy) / Math.hypot(dx, dy), y + (by * dx) / Math.hypot(dx, dy)];
+	const n = Math.hypot(dx, dy);
+	const beside = (by) => [x - (by * dy) / n, y + (by * dx) / n];
 	return { x, y, beside };
 }
 
@@ -320,7 +321,7 @@ function render({ model, el }) {
 		refresh();
 	}
 
-	/** Writes the state into the address a moment later: browsers allow that only so often, some frames never. */
+	/** Into the address, a moment later: browsers allow that only so often, some frames never. */
 	function keepState() {
 		clearTimeout(keeping);
 		if (isPage) keeping = setTimeout(() => {
@@ -371,7 +372,7 @@ function render({ model, el }) {
 		now.place = [pointed, state.selected, only].find((at) => at in now.queries && rowAt(layer, at) >= 0) ?? null;
 		now.key = state.key in now.keys ? state.key : null;
 		now.row = now.place === null ? null : rowAt(layer, now.place);
-		now.isHidden = state.tab === "predict" && !guess().revealed;
+		now.isHidden = state.tab === "predict" && PANELS.predict[3]() && !guess().revealed;
 		now.isBack = state.back && state.tab !== "predict";
 		if (now.row === null) return;
 		Object.assign(now, rowShown(now.head, now.row));
@@ -481,12 +482,12 @@ function render({ model, el }) {
 		return { text: Math.abs(x) < FAINTEST ? "" : share(x), dark };
 	}
 
-	/** Draws the words that can be seen; elements of those that stay are kept, and with them the focus. */
+	/** Draws the words in sight; elements that stay keep the focus. */
 	function drawWords(name) {
 		const [list, seen, isQuery] = [parts[name].firstChild, placesSeen(name), name === "queries"];
 		const words = now[name];
 		for (const [place, element] of elements[name]) {
-			if (!seen.includes(place)) element.remove(elements[name].delete(place)); // its blur draws again
+			if (!seen.includes(place)) element.remove(elements[name].delete(place)); 
 		}
 		let next = list.firstChild;
 		for (const place of seen) {
@@ -535,14 +536,14 @@ function render({ model, el }) {
 			const isDrawn = x && isFinite(x) && Math.abs(x) >= FAINTEST * now.top;
 			const differing = outlines.filter((outline) => Math.abs(outline.values[key] - x) * THICKEST >= 1);
 			if (!isDrawn && !differing.length) return [];
-			const tone = numeral ? inkOf(head) : now.isBack ? toneOf(x) : "";
+			const tone = numeral ? inkOf(head) : now.isBack || x < 0 ? toneOf(x) : "";
 			const size = clamp(Math.abs(x) / now.top || 0, 0, 1);
 			const ids = { "data-key": key, "data-head": head };
 			const path = lineTo(key, by, 1, { ...ids, class: "ta-hit" },
 				shape("title", {}, `${now.queries[now.place]} → ${name}: ${short(x)}`));
 			const shapes = [
 				isDrawn && lineTo(key, by, size,
-					{ ...ids, class: `ta-line ${tone} ${x < 0 ? "ta-negative" : ""}`, opacity: 0.4 + 0.6 * size }),
+					{ ...ids, class: `ta-line ${tone}`, opacity: 0.4 + 0.6 * size }),
 				isDrawn && now.isBack && arrow(tone),
 				...differing.map((outline) =>
 					outlineOf(path, Math.max(2, THICKEST * outline.values[key]), `ta-outline ta-${outline.name}`)),
@@ -626,16 +627,16 @@ function render({ model, el }) {
 				rest.length > 0 && make("span.rest",
 					`rest: ${share(sum(rest.map((k) => weights[k])))} in ${counted(rest.length, "word")}`),
 				now.odd.length > 0 && make("span.rest", notFinite()),
-				nMasked > 0 && make("span.rest", `${nMasked} masked`)),
+				nMasked > 0 && make("span.rest", `${nMasked} masked${cutsOf(4)[0] ? " or cut" : ""}`)),
 			hint(`Lines are as thick as weights; those under ${FAINTEST} are hidden.`, now.head === "all"
-				&& ` Numerals are heads, from ${LABELLED} on; looks repeat after ${LOOKS}.`),
+				&& ` Numerals are heads, from ${LABELLED} on.`),
 		];
 	}
 
 	function past() {
 		const all = [isPast() && `as in step ${engine.snapshots[moment()].step} of training`,
 			now.tweak && "with changed scores", state.cuts[0] && `with ${counted(state.cuts.length, "cut")}`].filter(Boolean);
-		return all.length > 0 && make("p.force", `Shown ${all.join(", ")}. `,
+		return all.length > 0 && make("p.force", make("span", `Shown ${all.join(", ")}. `),
 			button(".link", "Show it as it was given", () => set({ snapshot: null, tweak: null, cuts: [] })));
 	}
 
@@ -679,7 +680,7 @@ function render({ model, el }) {
 
 	function openPanel(tab) {
 		stop();
-		set({ tab, back: tab === "back", ...(tab === "predict" && { guess: null }) });
+		set({ tab, back: tab === "back", ...(tab === "predict" && { guess: null, show: "lines" }) });
 	}
 
 	function drawPanel() {
@@ -706,7 +707,7 @@ function render({ model, el }) {
 	function answerBars(before) {
 		const best = now.run.answers.slice(0, 6).map(({ word }) => word);
 		const of = ({ answers }, word) => answers.find((answer) => answer.word === word)?.probability
-			?? 1 - sum(best.map((word) => of({ answers }, word)));
+			?? (best.includes(word) ? 0 : 1 - sum(best.map((word) => of({ answers }, word))));
 		const line = (word) => {
 			const [is, was] = [now.run, before || now.run].map((run) => of(run, word));
 			return make(before ? "li.changed" : "li", { style: `--is:${is};--was:${was}` }, make("bdi", word),
@@ -824,7 +825,8 @@ function render({ model, el }) {
 			refresh();
 		};
 		const checked = unlessMasked((k) => button("", k in checks
-			? `${short(checks[k], 3)}, off by ${short(Math.abs(checks[k] - d_scores[k]), 1)}` : "Check", () => check([k])));
+			? `${short(checks[k], 3)}, off by ${short(Math.abs(checks[k] - d_scores[k]), 1)}` : "Check", () => check([k]),
+			{ title: named(k) }));
 		const listed = chief(d_scores, 30);
 		const optionOf = (word) => [word, word];
 		return [
@@ -976,7 +978,7 @@ function render({ model, el }) {
 
 	// ---- pictures and files
 
-	/** What is on screen as shapes and text, each with its style written out. */
+	/** What is on screen, with styles written out. */
 	function asSvg() {
 		const { shown, lists, lines } = parts;
 		const boxOf = (element) => {
@@ -993,9 +995,9 @@ function render({ model, el }) {
 		const text = (element, { x, y, width, height }) => {
 			const { fontWeight, fontSize, color } = getComputedStyle(element);
 			const { textContent } = element;
-			const size = Math.min(parseFloat(fontSize), width / widthOf(textContent));
 			return shape("text", { x: x + width / 2, y: y + height / 2, dy: "0.35em", "text-anchor": "middle",
-				"font-family": FONT, "font-size": size, "font-weight": fontWeight, fill: plain(color) }, textContent);
+				"font-size": Math.min(parseFloat(fontSize), width / widthOf(textContent)), "font-family": FONT,
+				"font-weight": fontWeight, fill: plain(color) }, textContent);
 		};
 		const drawn = (element) => {
 			const [box, seen] = [element, element.closest(".ta-list") ?? shown].map(boxOf);
@@ -1006,10 +1008,11 @@ function render({ model, el }) {
 			if (!element.matches(".ta-word")) return text(element, box);
 			const { backgroundColor, borderColor, borderStyle } = getComputedStyle(element);
 			return shape("rect", { ...box, rx: 8, fill: plain(backgroundColor), stroke: plain(borderColor),
-				"stroke-dasharray": borderStyle === "solid" ? null : "4 3" });
+				"stroke-dasharray": borderStyle === "solid" ? "none" : "4 3" });
 		};
 		parts.other.scrollLeft = 0;
-		const { width, height } = boxOf(shown);
+		const { height } = boxOf(shown);
+		const width = Math.max(shown.clientWidth, parts.other.scrollWidth);
 		return shape("svg", { xmlns: "http://www.w3.org/2000/svg", width, height, viewBox: `0 0 ${width} ${height}` },
 			shape("rect", { width, height, fill: plain(getComputedStyle(parts.root).backgroundColor) }),
 			shape("svg", boxOf(lists), Array.from(lines.querySelectorAll(":scope > :not(.ta-hit)"), line)),
@@ -1047,8 +1050,9 @@ function render({ model, el }) {
 
 	function pickKey(place) {
 		focus.keys = place;
+		if (state.tab === "cut" && cutsOf(4)[0] && !now.open?.[place]) return cutLine(place);
 		set({ key: state.key === place ? null : place });
-		if (state.show === "lines") bringIntoView("keys", place);
+		if (!parts.picture.hidden) bringIntoView("keys", place);
 	}
 
 	function showPreview(place) {
@@ -1087,7 +1091,7 @@ function render({ model, el }) {
 		["g", "the grid of heads", () => showOr("grid")],
 		["t", "as a table", () => showOr("table")],
 		["b", "turn round: gradients", turn],
-		["Delete", "cut the line to this key", (word) => word?.name === "keys" && cutLine(word.place)],
+		["Delete Backspace", "cut the line to this key", (word) => word?.name === "keys" && cutLine(word.place)],
 		["Escape", "clear the selection", () => set({ selected: (preview = null), key: null })],
 		["?", "this help", () => parts.help.showModal()],
 	];
@@ -1132,7 +1136,7 @@ function render({ model, el }) {
 				(layer) => set({ layer }), 4),
 			choices.length > 1 && chooser("Head", choices, now.head, chooseHead, 10),
 			make("div.choice", [["Grid", "grid"], ["As a table", "table"]].map(([text, show]) =>
-				toggle(text, state.show === show, () => showOr(show))), toggle("Gradients", state.back, turn)));
+				toggle(text, state.show === show, () => showOr(show))), toggle("Gradients", now.isBack, turn)));
 	}
 
 	function refresh() {
@@ -1143,8 +1147,7 @@ function render({ model, el }) {
 		drawPanel();
 		if (preview !== null) derive(preview);
 		drawPicture();
-		const isLost = isInside && !focused.getClientRects().length;
-		if (isLost) parts.root.focus({ preventScroll: true }); // or keys would go elsewhere
+		if (isInside && !focused.getClientRects().length) parts.root.focus({ preventScroll: true }); // keys stay here
 		keepState();
 	}
 
@@ -1203,7 +1206,7 @@ function render({ model, el }) {
 		});
 		for (const name of ["queries", "keys"]) parts[name].onscroll = () => (frame ??= requestAnimationFrame(() => {
 			frame = null;
-			if (state.show === "lines") drawMoved();
+			if (!parts.picture.hidden) drawMoved();
 		}));
 	}
 
