@@ -199,6 +199,7 @@ WRONG = {
     "losses": ("print(\"σ(s) − t:", "said = said * said; print(\"σ(s) − t:"),
     "attention": ("d_scores @ key / np.sqrt(d_k)", "d_scores @ key"),
     "heads": ("d_x = as_query + as_key + as_value", "d_x = as_query + as_key"),
+    "elementwise": ("exact = np.array([math.erf(", "exact = np.array([1e-14 + math.erf("),
     "rope": ("d_y[:, 0::2] * cos + d_y[:, 1::2] * sin", "d_y[:, 0::2] * cos - d_y[:, 1::2] * sin"),
     "layer_norm": ("d_normed - d_normed.mean() - normed", "d_normed - normed"),
     "activations": ("sigma + x * sigma * (1 - sigma)", "sigma + sigma * (1 - sigma)"),
@@ -267,8 +268,8 @@ PLANTED = {
     ),
     "a label of another page": (
         "heads",
-        r"\tag{multi_head.1}",
-        r"\tag{attention.1}",
+        r"\text{(multi_head.1)}",
+        r"\text{(attention.1)}",
         "heads.md derives (attention.1), which isn't its own",
     ),
     "a mention of what isn't": (
