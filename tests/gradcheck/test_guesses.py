@@ -5,6 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
+import tinyattn as ta
 from tinyattn.gallery import FAULTS, SAMPLES, Sample
 from tinyattn.gradcheck import check_rule
 from tinyattn.gradcheck.guesses import SPARE
@@ -32,6 +33,7 @@ def guess(change, rule="exp", arrays=(X,), **options):
     [
         (lambda g: (g * 0,), "zero", "severed"),
         (lambda g: (None,), "zero", "None"),
+        (lambda g: (1e-17 * Y,), "zero", "zero, but for round-off"),
         (lambda g: (-g,), "factor", "the sign is wrong"),
         (lambda g: (2 * g,), "factor", "it is 2 times what it should be"),
         (lambda g: (g / 3,), "factor", "1 / the length of axis -2 of x (3)"),
@@ -40,6 +42,7 @@ def guess(change, rule="exp", arrays=(X,), **options):
         (lambda g: (g * 5**0.5,), "factor", "√ of the length of axis -1 of x (5)"),
         (lambda g: (g / 5**0.5,), "factor", "1/√ of the length of axis -1 of x (5)"),
         (lambda g: (-g * 25,), "factor", "minus the square of the length of axis -1 of x (5)"),
+        (lambda g: (g / 1024,), "factor", "it is 0.000976562 times what it should be"),
         (lambda g: (1.2345 * g,), "factor", "1.2345 times what it should be"),
         (lambda g: (g[::-1],), "permuted", "along axis -2 it stands in another order, [2, 1, 0]"),
         (lambda g: (np.roll(g, 2, axis=1),), "permuted", "along axis -1 it stands in another order, [3, 4, 0, 1, 2]"),
@@ -62,6 +65,32 @@ def test_patterns_of_one_argument(change, kind, told):
     assert found.kind == kind
     assert told in found.text
     assert (found.factor is not None) == (kind == "factor")
+
+
+def test_next_to_nothing_is_no_multiple_of_anything():
+    """x/√(mean x²), squared and summed: its gradient is 0 but for round-off, and the wrong one isn't."""
+
+    def rms_normalized(x):
+        root = np.sqrt(np.mean(x * x, axis=-1, keepdims=True))
+        output = x / root
+        return output, lambda d: ((d - output * np.sum(d * output, axis=-1, keepdims=True)) / root,)
+
+    rms_normalized.__signature__ = inspect.signature(RULES["exp"])
+    (report,) = check_rule(rms_normalized, [Sample("", (X,), {})]).reports
+    assert report.guess.kind == "missing term"
+    normalized = ta.rule(rms_normalized)
+    told = ta.gradcheck(lambda x: normalized(x) ** 2, X, cotangent=np.ones(X.shape))
+    assert told.guess.kind == "missing term"
+
+
+def test_a_small_gradient_that_changes_with_the_cotangent_isn_t_said_not_to():
+    small = ta.rule(_a_thousandth)
+    told = ta.gradcheck(small, X, dtype=np.float32)
+    assert told.guess.kind == "factor"
+
+
+def _a_thousandth(x):
+    return np.sin(x), lambda d: (d * np.cos(x) / 1024,)
 
 
 def test_patterns_that_need_more_than_one_argument():

@@ -140,6 +140,7 @@ WRONG = {
     "weights twice": ("softmax", softmax(lambda d, w: w * w * (d - row(w * d))), "d_scores",
                       "times saved['weights']"),
     "zero": ("softmax", softmax(lambda d, w: 0 * d), "d_scores", "zero everywhere"),
+    "next to zero": ("softmax", softmax(lambda d, w: 1e-320 * d), "d_scores", "zero everywhere, but for round-off"),
     "unchanged": ("softmax", softmax(lambda d, w: d), "d_scores", "those of d_weights"),
     "half": ("softmax", softmax(lambda d, w: w * (d - row(w * d)) / 2), "d_scores", "0.5 times"),
     "a batch forgotten": ("softmax", softmax(lambda d, w: (w * (d - row(w * d)))[..., :1, :]), "d_scores",

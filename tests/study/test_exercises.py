@@ -366,6 +366,14 @@ def test_the_hint_about_a_shape_says_what_to_do():
     assert study.check("attention", summed, hint=1).hints[0].endswith("Is it summed over too much?")
 
 
+def test_what_is_added_or_moved_is_not_called_a_product():
+    hints = study.check("layer_norm", lambda d, s: {"d_x": s["x"] * 0, "d_bias": None}, hint=3)
+    assert not hints
+    told = hints.diagnosis.hints
+    assert told("d_bias")[1].endswith("so d_bias is made of d_output; nothing is multiplied.")
+    assert told("d_weight")[1].endswith("so d_weight is made of d_output; it is one product.")
+
+
 def test_what_nothing_explains_is_said_to_be_so():
     def odd(d_weights, s):
         right = attention.softmax_backward(d_weights, s)["d_scores"]
@@ -387,6 +395,11 @@ class Strange:
 class Shut(dict):
     def values(self):
         raise RuntimeError("shut")
+
+
+class Exits:
+    def __array__(self, *arguments, **options):
+        raise SystemExit(4)
 
 
 class Unspeakable(Exception):
@@ -438,7 +451,10 @@ HOSTILE = {
     "a masked array": (lambda d, s: np.ma.array(d), "your d_scores can't be a masked array"),
     "ragged": (lambda d, s: [[1.0], [1.0, 2.0]], "lists of numbers must be of one length"),
     "an object": (lambda d, s: Strange(), "In the sample 'plain': no array"),
-    "a function": (lambda d, s: (lambda: 3), "your d_scores needs real numbers"),
+    "an object that exits": (lambda d, s: Exits(), r"raised SystemExit, at line .*: 4\. The shapes there"),
+    "a function": (lambda d, s: (lambda: 3), "your d_scores needs real numbers, in one array; got function$"),
+    "a generator": (lambda d, s: (x for x in d), "your d_scores needs real numbers, in one array; got generator$"),
+    "a long name": (lambda d, s: {"x" * 5000: d}, r"^Your function returned 'x{9,}\.\.\.x{9,}', which is no gradient"),
     "two": (lambda d, s: (d, d), "returned a tuple of 2, and one gradient is asked for"),
     "a wrong name": (lambda d, s: {"d_score": d}, r"'d_score', which is no gradient .* Did you mean 'd_scores'"),
     "a name that is none": (lambda d, s: {3: d}, "returned 3, which is no gradient of this exercise"),
@@ -508,6 +524,34 @@ def test_where_there_are_names_an_array_alone_is_refused():
     assert found.problem.startswith("Your function returned one ndarray. Return a dict with d_value, d_weights")
 
 
+def test_several_may_be_a_list_but_not_of_another_length():
+    def right(d_output, s):
+        return list(students.normed()(d_output, s))
+
+    assert study.check("layer_norm", right).verdict == "layer_norm: exact"
+    found = study.check("layer_norm", lambda d, s: right(d, s)[:2])
+    assert found.problem.startswith("Your function returned a list of 2, and 3 gradients are asked for.")
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_numpy_is_told_to_do_about_overflow_is_left_to_the_caller(name):
+    with np.errstate(all="raise"):
+        found = study.check(name, BACKWARDS[name], rng=12345)
+        assert study.check(name, lambda d, s: np.sin(3 * d + 1), rng=12345, hint=3) is not None
+    assert found
+
+
+def test_what_came_in_may_be_handed_back_wrong(name):
+    """There's no step that it goes into, and still there are hints."""
+    given = f"d_{EXERCISES[name].study.output}"
+    found = study.check(name, lambda d, s: BACKWARDS[name](d, s) | {given: np.sin(3 * d * d + 1)}, hint=3)
+    assert found.first.name == given
+    assert len(found.hints) == 3
+    assert "d_v" not in found.hints[2]
+    if name != "cross_entropy":  # where it is one number, and so a multiple
+        assert f"{given} is what your function is given" in found.hints[1]
+
+
 def test_html_is_escaped():
     found = study.check("softmax", raises(ValueError("<script>alert(1)</script>")))
     assert "<script>" not in found._repr_html_()
@@ -521,6 +565,7 @@ def test_interrupting_goes_through():
 
 MISUSE = [
     (lambda: study.check("text", len), ValueError, "^check: there is no exercise 'text', but 'softmax', "),
+    (lambda: study.check("x" * 5000, len), ValueError, r"^check: there is no exercise 'x{9,}\.\.\.x{9,}', but"),
     (lambda: study.check("sofmax", len), ValueError, r"Did you mean 'softmax'\?$"),
     (lambda: study.check(3, len), TypeError, "^check: needs the name of an exercise, of .*; got int$"),
     (lambda: study.check("softmax", 3), TypeError, "^check: needs a function of d_output and saved; got int$"),

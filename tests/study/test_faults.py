@@ -17,6 +17,7 @@ def n(request):
 
 def test_there_are_some_for_every_exercise():
     assert len(PLANTED) >= 12
+    assert f"There are {len(PLANTED)}, numbered from 0." in study.fault.__doc__
     assert {planted.exercise for planted in PLANTED} == set(EXERCISES) == set(BACKWARDS)
 
 

@@ -132,6 +132,7 @@ def test_one_score_has_all_the_weight_and_no_gradient():
     found = softmax_study([7.0], d_k=3)
     assert (found.weights.tolist(), found.d_scores.hand.tolist(), found.jacobian.tolist()) == ([1.0], [0.0], [[0.0]])
     assert (found.d_scores.agree, found.ways[0].entropy) == (True, 0.0)
+    assert "is positive, all else" not in text([7.0])  # of its Jacobian, which is 0
 
 
 def test_equal_scores_have_equal_weights():
@@ -155,7 +156,7 @@ def test_weights_that_vanish_are_told():
     assert "exp gives exactly 0: #2." in text([1e308, -1e308])
 
 
-@pytest.mark.parametrize("size", [1e-300, 1e300])
+@pytest.mark.parametrize("size", [1e-320, 1e-300, 1e300])
 def test_gradients_of_any_size(size):
     found = softmax_study(SCORES, d_k=64, d_weights=np.arange(7) * size)
     assert found.d_scores.agree
@@ -246,6 +247,7 @@ def test_the_ends_of_temperature(scores, weights, temperature):
     [
         ([1.0, 1.0], ["0.2", "0.8"], "#1 and #2 have the same score, so the same weight at every T"),
         ([1.0, 2.0], ["0.9", "0.1"], "#2 and #1 have weights against the order of their scores"),
+        ([1.0, 3.0, 0.5], ["0.5", "0.4", "0.1"], "#2 and #1 ∞ ∞"),
         ([1.0, -INF], ["0.5", "0.5"], "#2 is hidden (−inf), and so has weight 0"),
         ([0.0, 1.0], ["0.25", "0.75"], "These are the published weights, within their rounding of ±0.005"),
         ([0.0, 1.0], ["0.5", "1.5e-0"], None),
@@ -278,6 +280,7 @@ def test_why_none_is_exact(scores, weights, told):
         ([1.0], {"published": ["much"]}, "a published weight is a number from 0 to 1, as 0.52; got 'much'"),
         ([1.0], {"published": ["nan"]}, "got 'nan'"),
         ([1.0], {"published": ["-0.1"]}, "got '-0.1'"),
+        ([1.0], {"published": [" -0.1"]}, "got '-0.1'"),  # as the command hands it on
         ([1.0], {"published": ["0"]}, "must not all be 0"),
         ([NAN], {"published": ["1"]}, "leave out nan and inf"),
         ([1e308, -1e308], {"published": ["1", "0"]}, "whose differences are finite"),
@@ -317,6 +320,12 @@ def test_no_line_is_wider_than_a_terminal():
     told = text(scores, tokens=tokens, d_k=12345, values=scores[2:5] + [1e300] * 5, d_weights=[-1e300] * 8)
     assert max(map(width, told.splitlines())) <= 80
     assert told.replace("\n", "").isprintable()
+
+
+def test_words_of_wide_letters_are_wrapped_where_they_end():
+    told = text(range(8), tokens=["猫" * 20] * 8)
+    assert "猫猫猫猫猫… + 0." in told
+    assert max(map(width, told.splitlines())) <= 80
 
 
 def test_columns_line_up():

@@ -16,6 +16,7 @@ import numpy as np
 Vector: TypeAlias = "np.ndarray[Any, Any]"
 
 SPARE = 3  # numbers beyond those that a pattern leaves free
+ROUND_OFF = 1e-14  # of the largest derivative
 
 
 class Guess(NamedTuple):
@@ -44,6 +45,10 @@ class Clue(NamedTuple):
             return False
         scale = max(float(abs(self.truth).max()), float(abs(self.backward).max()))
         return bool(np.all(abs(a - b) <= self.tolerance * scale))
+
+    def is_multiple(self, a: Vector, k: float, b: Vector) -> bool:
+        """Whether a = k b, as far as a itself can tell: where it is next to nothing, k = 0 would do as well."""
+        return bool(np.all(abs(a - k * b) <= self.tolerance * abs(a).max(initial=0.0)))
 
 
 class Scene(NamedTuple):
@@ -94,10 +99,11 @@ def nan(scene: Scene) -> Guess | None:
 
 
 def zero(scene: Scene) -> Guess | None:
-    """g = 0."""
-    if np.any(scene.clue.backward):
+    """g = 0, exactly or but for round-off."""
+    if np.any(abs(scene.clue.backward) > ROUND_OFF * abs(scene.clue.truth).max(initial=0.0)):
         return None
-    return Guess("zero", "it is zero: a branch is forgotten, severed (detach, .numpy(), no_grad), or gives None")
+    but = ", but for round-off" if np.any(scene.clue.backward) else ""
+    return Guess("zero", f"it is zero{but}: a branch is forgotten, severed (detach, .numpy(), no_grad), or gives None")
 
 
 def cotangent_ignored(scene: Scene) -> Guess | None:
@@ -106,7 +112,7 @@ def cotangent_ignored(scene: Scene) -> Guess | None:
     mine = clue.backward.reshape(-1)
     if not len(clue.other_backwards) or all(clue.same(clue.truth.reshape(-1), t) for t in clue.other_truths):
         return None
-    if not all(clue.same(mine, g) for g in clue.other_backwards):
+    if not all(clue.is_multiple(g, 1.0, mine) for g in clue.other_backwards):
         return None
     return Guess("cotangent ignored", "it is the same whatever gradient the output has: multiply by that")
 
@@ -118,7 +124,7 @@ def factor(scene: Scene) -> Guess | None:
     if not norm:
         return None
     k = float((clue.backward * clue.truth).sum()) / norm
-    if not clue.same(clue.backward, k * clue.truth):
+    if not clue.is_multiple(clue.backward, k, clue.truth):
         return None
     names = [name for number, name in _known_factors(scene) if math.isclose(k, number, rel_tol=clue.tolerance)]
     if clue.truth.size <= 1 and not names:  # any two numbers have a ratio
@@ -249,7 +255,7 @@ def missing_factor(scene: Scene) -> Guess | None:
                 continue
             product = clue.backward * array
             k = _coefficient(clue.truth, product)
-            if k is not None and clue.same(clue.truth, k * product):
+            if k is not None and clue.is_multiple(clue.truth, k, product):
                 times = "" if math.isclose(k, 1, rel_tol=clue.tolerance) else f"{k:.6g} · "
                 return Guess("missing factor", f"a factor is missing: {times}{told}, number by number")
     return None

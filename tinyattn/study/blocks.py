@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import math
-import textwrap
 import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -128,6 +127,25 @@ def cut(word: str, most: int = WORD) -> str:
     return word + "…"
 
 
+def wrapped(text: str, most: int) -> list[str]:
+    """Lines of at most so many columns, broken between words, and within one that is longer.
+
+    >>> wrapped("the 猫猫猫猫 sat", 7)
+    ['the', '猫猫猫', '猫 sat']
+    """
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and width(f"{lines[-1]} {word}") <= most:
+            lines[-1] += f" {word}"
+            continue
+        lines.append("")
+        for c in word:
+            if width(lines[-1] + c) > most:
+                lines.append("")
+            lines[-1] += c
+    return [line for line in lines if line]
+
+
 def _padded(text: str, columns: int, right: bool) -> str:
     space = " " * (columns - width(text))
     return space + text if right else text + space
@@ -163,9 +181,9 @@ def to_text(page: Page) -> str:
       a   1
       b  10
     """
-    lines = textwrap.wrap(page.title, COLUMNS, break_on_hyphens=False)
+    lines = wrapped(page.title, COLUMNS)
     for note in page.notes:
-        lines += textwrap.wrap(note, COLUMNS, break_on_hyphens=False)
+        lines += wrapped(note, COLUMNS)
     for section in page.sections:
         lines += ["", section.title]
         for block in section.blocks:
@@ -180,7 +198,7 @@ def _lines(block: Block) -> Iterator[str]:
             for formula, remark in lines:
                 yield _padded(formula, column, False) + remark
         case Note(text):
-            yield from textwrap.wrap(text, COLUMNS - 2, break_on_hyphens=False)
+            yield from wrapped(text, COLUMNS - 2)
         case Table():
             yield from _table_lines(block)
         case Map():
@@ -217,7 +235,7 @@ def _map_lines(block: Map) -> Iterator[str]:
         yield _padded(cut(label), column, False) + "  " + "".join(_shade(float(x), top) * side for x in row)
     yield ""
     yield "   ".join(_legend(cells, top))
-    yield from textwrap.wrap(_about(block, size), COLUMNS - 2, break_on_hyphens=False)
+    yield from wrapped(_about(block, size), COLUMNS - 2)
     if len(cells) <= NUMBERED:
         space = 9 if len(cells) < NUMBERED else 6  # 80 columns hold 8 of 7, the spaces between, and that
         rows = ((cut(label, space), *map(_brief, row)) for label, row in zip(labels, block.numbers, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations  # numpy.random, which they name, is loaded where it's used
 
 import functools
+import reprlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -36,9 +37,9 @@ def check(
 
     `name` is that of an `exercise`. `backward(d_output, saved)` gets the gradient of the output, and a dict of all that
     the forward pass was given and made. It returns a dict of gradients, `d_scores` and so on: those that are asked for,
-    and as many of the intermediate ones as it likes. Where no more than three are asked for, they may be returned bare,
-    as an array or a tuple. A `fault` will do, too. It is called for each of several samples, drawn from `rng`, of which
-    some hide keys, and some have large scores.
+    and as many of the intermediate ones as it likes. Where no more than three are asked for, they may be returned bare:
+    one as an array, several as a tuple or a list. A `fault` will do, too. It is called for each of several samples,
+    drawn from `rng`, of which some hide keys, and some have large scores.
 
     A gradient is exact where it is off by rounding alone: no farther than 8 times what it moves when every number
     that it is made of is moved by one rounding. It is close where float32 would do no better, and wrong otherwise;
@@ -103,7 +104,8 @@ def _kept(name: str, seed: int) -> tuple[Sample, ...]:
 
 def _samples(name: str, rng: np.random.Generator) -> tuple[Sample, ...]:
     asked = named(name, "check")
-    return tuple(_sample(asked, about, given, rng) for about, given in asked.samples(rng).items())
+    with np.errstate(all="ignore"):  # whatever the caller has set
+        return tuple(_sample(asked, about, given, rng) for about, given in asked.samples(rng).items())
 
 
 def _sample(asked: Exercise, about: str, given: Made, rng: np.random.Generator) -> Sample:
@@ -167,8 +169,11 @@ def _called(asked: Exercise, backward: Backward, sample: Sample) -> tuple[dict[s
                 " write into a copy, as by x = x * y for x *= y."
             )
     try:
-        gradients, problem = _by_name(asked, returned)
-        return {name: _as_array(gradient, name) for name, gradient in gradients.items()}, problem
+        with np.errstate(all="ignore"):
+            gradients, problem = _by_name(asked, returned)
+            return {name: _as_array(gradient, name) for name, gradient in gradients.items()}, problem
+    except SystemExit as error:
+        return {}, _raised(error, sample)
     except Exception as error:  # whatever an object of one's own does when it's asked for an array
         return {}, f"{where}: {_said(error)}"
 
@@ -176,7 +181,7 @@ def _called(asked: Exercise, backward: Backward, sample: Sample) -> tuple[dict[s
 def _raised(error: BaseException, sample: Sample) -> str:
     if isinstance(error, NotImplementedError):
         return "Nothing yet: your function raises NotImplementedError."
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in _OURS]
     line = f", at line {frames[0].lineno} ({frames[0].line})" if frames and frames[0].line else ""
     what = f"{type(error).__name__}{line}: {_said(error)}"
     shapes = ", ".join(f"{name} {x.shape}" for name, x in sample.saved.items() if isinstance(x, np.ndarray))
@@ -184,6 +189,9 @@ def _raised(error: BaseException, sample: Sample) -> str:
         f"In the sample {sample.about!r} your function raised {what}. The shapes there: d_output"
         f" {sample.d_output.shape}, {shapes}."
     )
+
+
+_OURS = {__file__, nodes.__file__}
 
 
 def _said(error: BaseException) -> str:
@@ -201,7 +209,8 @@ def _by_name(asked: Exercise, returned: Any) -> tuple[dict[str, Any], str | None
     if returned is None:
         return {}, nothing
     if not isinstance(returned, Mapping):
-        bare = returned if isinstance(returned, tuple) else (returned,)
+        several = isinstance(returned, tuple) or (isinstance(returned, list) and len(asked.asked) > 1)
+        bare = returned if several else (returned,)
         if not asked.bare:
             return {}, f"Your function returned {_a(returned)}. {wanted}"
         if len(bare) != len(asked.asked):
@@ -214,20 +223,22 @@ def _by_name(asked: Exercise, returned: Any) -> tuple[dict[str, Any], str | None
     for name in returned:
         if name not in known:
             hint = near(str(name), known) or f" There are {', '.join(known)}."
-            return {}, f"Your function returned {name!r}, which is no gradient of this exercise.{hint}"
+            return {}, f"Your function returned {reprlib.repr(name)}, which is no gradient of this exercise.{hint}"
     return {name: x for name, x in returned.items() if x is not None}, None
 
 
 def _a(returned: Any) -> str:
-    return f"a tuple of {len(returned)}" if isinstance(returned, tuple) else f"one {type(returned).__name__}"
+    kind = type(returned).__name__
+    return f"a {kind} of {len(returned)}" if isinstance(returned, tuple | list) else f"one {kind}"
 
 
 def _as_array(gradient: Any, name: str) -> Vector:
     array = gradient.numpy() if isinstance(gradient, Tensor) else nodes.as_array(gradient, f"your {name}")
     array = np.asarray(array) if isinstance(array, np.generic) else array  # one number
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        kind = getattr(array, "dtype", type(array).__name__)
-        raise TypeError(f"your {name} needs real numbers, in one array; got {type(gradient).__name__} of dtype {kind}")
+        alone = not isinstance(array, np.ndarray) or (array.ndim == 0 and array.dtype == object)
+        kind = type(gradient).__name__ + ("" if alone else f" of dtype {array.dtype}")
+        raise TypeError(f"your {name} needs real numbers, in one array; got {kind}")
     return array.astype(np.float64)
 
 

@@ -10,6 +10,7 @@ import ast
 import inspect
 import math
 import re
+import reprlib
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -108,7 +109,7 @@ def named(name: Any, operation: str) -> Exercise:
     if not isinstance(name, str):
         raise TypeError(f"{operation}: needs the name of an exercise, of {known}; got {type(name).__name__}")
     if name not in EXERCISES:
-        raise ValueError(f"{operation}: there is no exercise {name!r}, but {known}.{near(name, EXERCISES)}")
+        raise ValueError(f"{operation}: there is no exercise {reprlib.repr(name)}, but {known}.{near(name, EXERCISES)}")
     return EXERCISES[name]
 
 
@@ -227,8 +228,6 @@ _OF_BLOCK: dict[str, Step] = {
 
 def _study(name: str, made_by: dict[str, Step], gradients: Mapping[str, str]) -> Study:
     return Study(name, made_by, dict(gradients), dict, lambda rng, n_heads: {}, (), (), {})
-
-
 
 
 _LAYER_NORM = _study(

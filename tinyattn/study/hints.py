@@ -65,16 +65,22 @@ class Diagnosis:
 
     def _to_come(self, gradient: str) -> str:
         name = gradient.removeprefix("d_")
+        if name == self.exercise.study.output:
+            return f"{gradient} is what your function is given: hand it back as it came, or leave it out."
         users = [step for step in self.exercise.study.steps if name in self.exercise.study.uses(step)]
         given = [f"d_{step}" for step in users]
         n = _N_PARTS.get((self.exercise.name, name), _N_PARTS.get(("", name), len(users)))
         made = f"{name} goes into {_listed(users)}, so {gradient} is made of {_listed(given)}"
+        if name in _UNMULTIPLIED:
+            return f"{made}; nothing is multiplied."
         return made + (f". It is a sum of {n} terms." if n > 1 else "; it is one product.")
 
     # -- the axis
 
     def _axis(self, gradient: str) -> str:
         name = gradient.removeprefix("d_")
+        if name == self.exercise.study.output:
+            return _ROW_BY_ROW
         return _AXES.get((self.exercise.name, name)) or _AXES.get(("", name)) or _ROW_BY_ROW
 
 
@@ -110,6 +116,7 @@ def _confined(cases: list[Case]) -> str:
 # ---------------------------------------------------------------------------------------------------- axes
 
 _N_PARTS = {("", "scores"): 2, ("layer_norm", "x"): 3, ("block", "x"): 4, ("block", "middle"): 4}
+_UNMULTIPLIED = {"bias", "bias_1", "bias_2", "b_expand", "b_contract", "heads", "attended"}
 _ROW_BY_ROW = "nothing is summed: it is found element by element, or only moved to another place."
 _ALL_ROWS = "it is shared by all rows: the sum runs over every axis but the last."
 _LINEAR = "it is a weight, shared by all rows, and by all sequences of a batch: the sum runs over these."

@@ -33,7 +33,7 @@ Vector: TypeAlias = "np.ndarray[Any, Any]"
 MOST_IN_JSON = 64  # rows of a Jacobian that JSON holds
 MOST_TERMS = 8  # of a mix of words
 MOST_COLUMNS = 6  # of a matrix that a table shows
-SIGNS = "The diagonal is positive, all else negative"
+SIGNS = "No number of the diagonal is negative, and no other is positive"
 
 
 # ---------------------------------------------------------------------------------------------------- one row
@@ -199,7 +199,7 @@ def _why(published: Published) -> Iterator[Block]:
     if why:
         return
     yield Formulas((("w_i / w_j = exp((s_i − s_j) / T)", "so that T = (s_i − s_j) / ln(w_i / w_j)"),))
-    rows = tuple((_both(needs), f"{needs.low:.4g}", _high(needs.high)) for needs in published.against)
+    rows = tuple((_both(needs), _temperature(needs.low), _temperature(needs.high)) for needs in published.against)
     yield Table(("", "need T from", "to"), rows)
     yield Note("There is no T in both ranges.")
 
@@ -208,7 +208,7 @@ def _both(needs: Needs) -> str:
     return " and ".join(map(cut, dict.fromkeys(needs.tokens) if "hidden" in needs.why else needs.tokens))
 
 
-def _high(temperature: float) -> str:
+def _temperature(temperature: float) -> str:
     return "∞" if math.isinf(temperature) else f"{temperature:.4g}"
 
 

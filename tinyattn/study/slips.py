@@ -86,7 +86,10 @@ def _not_finite(exercise: Exercise, cases: list[Case]) -> str:
 
 
 def _zero(exercise: Exercise, cases: list[Case]) -> str:
-    return "it is zero everywhere." if all(not case.yours.any() for case in cases if case.yours is not None) else ""
+    if not all(case.is_that(np.zeros(case.true.shape)) for case in cases):
+        return ""
+    exactly = all(case.yours is not None and not case.yours.any() for case in cases)
+    return "it is zero everywhere." if exactly else "it is zero everywhere, but for round-off."
 
 
 def _factor(exercise: Exercise, cases: list[Case]) -> str:
@@ -415,29 +418,41 @@ def _array_exchanged(exercise: Exercise, cases: list[Case]) -> str:
     if step not in first.own:
         return ""
     for used in study.uses(step):
-        for other in _like(first, np.shape(first.saved[used])) if used != name else ():
-            if other != f"saved[{used!r}]" and all(_is_exchanged(study, case, step, used, other) for case in cases):
-                return f"{other} stands where saved[{used!r}] belongs."
-    for other in _like(first, first.own[step].shape):
-        if other != f"d_{step}" and all(_is_exchanged(study, case, step, None, other) for case in cases):
-            return f"{other} stands where d_{step} belongs."
+        right = f"saved[{used!r}]"
+        for other in _like(first, np.shape(first.saved[used]), right) if used != name else ():
+            if all(_stands_beside(study, case, step, used, _named(case).get(other)) for case in cases):
+                return f"{other} stands where {right} belongs."
+    right = f"d_{step}"
+    for other in _like(first, first.own[step].shape, right):
+        if all(_comes_in(study, case, step, _named(case).get(other)) for case in cases):
+            return f"{other} stands where {right} belongs."
     return ""
 
 
-def _like(case: Case, shape: tuple[int, ...]) -> list[str]:
-    """What else has that shape."""
-    saved = [f"saved[{n!r}]" for n, x in case.saved.items() if isinstance(x, np.ndarray) and x.shape == shape != ()]
-    return saved + [f"d_{n}" for n, x in case.own.items() if x.shape == shape != ()]
+def _named(case: Case) -> dict[str, Vector]:
+    """The arrays that a student has at hand, by what they are called."""
+    saved = {f"saved[{name!r}]": x for name, x in case.saved.items() if isinstance(x, np.ndarray)}
+    there = saved | {f"d_{name}": x for name, x in case.own.items()}
+    return {name: x for name, x in there.items() if x.ndim and x.dtype.kind == "f"}
 
 
-def _is_exchanged(study: Study, case: Case, step: str, used: str | None, other: str) -> bool:
-    x = case.own.get(other[2:]) if other.startswith("d_") else case.saved[other[7:-2]]
-    expected = case.own[step] if used is None else case.saved[used]
-    if step not in case.own or not isinstance(x, np.ndarray) or x.shape != np.shape(expected) or x.dtype.kind != "f":
+def _like(case: Case, shape: tuple[int, ...], right: str) -> list[str]:
+    """What else has the shape of the right one."""
+    return [name for name, x in _named(case).items() if x.shape == shape and name != right]
+
+
+def _stands_beside(study: Study, case: Case, step: str, used: str, x: Vector | None) -> bool:
+    """Whether x in place of what the step is made of gives the student's numbers."""
+    if x is None or step not in case.own or x.shape != np.shape(case.saved[used]):
         return False
-    if used is None:
-        return case.is_that(_through(study, case.saved, case.name, step, x))
     return case.is_that(_through(study, case.saved, case.name, step, case.own[step], **{used: x}))
+
+
+def _comes_in(study: Study, case: Case, step: str, x: Vector | None) -> bool:
+    """Whether x in place of the step's gradient gives the student's numbers."""
+    if x is None or step not in case.own or x.shape != case.own[step].shape:
+        return False
+    return case.is_that(_through(study, case.saved, case.name, step, x))
 
 
 Guess: TypeAlias = Callable[[Exercise, list[Case]], str]

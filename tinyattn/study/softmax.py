@@ -159,7 +159,7 @@ def _row(
     scaled, shifted, exponentials, weights = forward(scores, divisor)
     differences, moved_shifted = _by_differences(scores, divisor, d_weights)
     d_scaled = back(weights, d_weights)
-    noise = 8 * np.finfo(np.float64).eps * float(np.sum(abs(d_weights * weights))) / (STEP * divisor)
+    noise = 8 * _rounding(d_weights * weights) / (STEP * divisor)
     return Row(
         tokens=tokens,
         scores=scores,
@@ -254,6 +254,12 @@ def _by_differences(scores: Vector, divisor: float, d_weights: Vector) -> tuple[
 
     found = [(4 * slope(i, step / 2) - slope(i, step)) / 3 for i in range(len(at))]
     return np.array(found), too_large
+
+
+def _rounding(terms: Vector) -> float:
+    """What round-off may make of a sum; below 1e-308 numbers are whole multiples of the least one."""
+    limits = np.finfo(np.float64)
+    return float(limits.eps * np.sum(abs(terms)) + terms.size * limits.smallest_subnormal)
 
 
 # ---------------------------------------------------------------------------------------------------- what is given

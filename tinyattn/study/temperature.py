@@ -240,5 +240,5 @@ def _decimal(text: str) -> Decimal:
     except InvalidOperation:
         found = Decimal("nan")
     if not (found.is_finite() and 0 <= found <= 1 and len(text) < 60):
-        raise ValueError(f"softmax: a published weight is a number from 0 to 1, as 0.52; got {text[:40]!r}")
+        raise ValueError(f"softmax: a published weight is a number from 0 to 1, as 0.52; got {text.strip()[:40]!r}")
     return found
