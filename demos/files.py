@@ -22,9 +22,12 @@ class FileError(Exception):
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, or leave there what was there before."""
+    """Put `content` at `path`, or leave there what was there before. A pipe and a device stay what they are."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
+            return
         with open(beside, "wb") as file:
             file.write(content)
             file.flush()

@@ -40,8 +40,11 @@ def as_text(text: str) -> str:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """The whole file or none of it. A link stays one: what it leads to is written."""
+    """The whole file or none of it. A link stays one: what it leads to is written; and so do a pipe and a device."""
     path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
     beside = path.with_name(f".tinyattn-{secrets.token_hex(8)}")
     try:
         beside.write_bytes(content)
