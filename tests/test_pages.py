@@ -37,6 +37,6 @@ def test_a_pipe_stays_a_pipe(write, tmp_path):
 
 
 def test_a_folder_is_refused(write, tmp_path):
-    with pytest.raises((IsADirectoryError, FileError), match="[Dd]irectory"):
+    with pytest.raises((IsADirectoryError, FileError), match=r"[Dd]irectory"):
         write(tmp_path, b"a page")
     assert list(tmp_path.iterdir()) == []
