@@ -424,12 +424,25 @@ def in_place_d_output(d_weights, saved):
     return d_weights
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_dividing_by_the_weight_of_the_target_is_found_out(seed):
+    def divides(d_output, saved):
+        d_weights = -saved["one_hot"] / saved["weights"] * d_output / saved["losses"].size
+        mean = (saved["weights"] * d_weights).sum(axis=-1, keepdims=True)
+        return saved["weights"] * (d_weights - mean)
+
+    with np.errstate(all="ignore"):
+        assert not study.check("cross_entropy", divides, rng=seed)
+
+
 def deep(d_output, saved):
     return deep(d_output, saved)
 
 
 HOSTILE = {
     "not yet": (lambda d, s: None, "Nothing yet: your function returned no gradients. Return a dict with "),
+    "no return": (lambda d, s: None, " Is a return missing?"),
+    "no keepdims": (lambda d, s: d - d.sum(axis=-1), "keepdims=True keeps its axis. The shapes there"),
     "a dict that is shut": (lambda d, s: Shut(d_scores=d), "In the sample 'plain': shut"),
     "an error of two lines": (raises(ValueError("one\n  two")), ": one two. The shapes there"),
     "nothing, by name": (lambda d, s: {"d_scores": None, "d_weights": None}, "Nothing yet: your function returned no"),

@@ -185,8 +185,11 @@ def _raised(error: BaseException, sample: Sample) -> str:
     line = f", at line {frames[0].lineno} ({frames[0].line})" if frames and frames[0].line else ""
     what = f"{type(error).__name__}{line}: {_said(error)}"
     shapes = ", ".join(f"{name} {x.shape}" for name, x in sample.saved.items() if isinstance(x, np.ndarray))
+    advice = ""
+    if isinstance(error, ValueError) and "broadcast" in str(error):
+        advice = " Where a sum or a mean is to meet what it was taken of, keepdims=True keeps its axis."
     return (
-        f"In the sample {sample.about!r} your function raised {what}. The shapes there: d_output"
+        f"In the sample {sample.about!r} your function raised {what}.{advice} The shapes there: d_output"
         f" {sample.d_output.shape}, {shapes}."
     )
 
@@ -207,7 +210,7 @@ def _by_name(asked: Exercise, returned: Any) -> tuple[dict[str, Any], str | None
     wanted = f"Return {asked.returns}."
     nothing = f"Nothing yet: your function returned no gradients. {wanted}"
     if returned is None:
-        return {}, nothing
+        return {}, f"{nothing} Is a return missing?"
     if not isinstance(returned, Mapping):
         several = isinstance(returned, tuple) or (isinstance(returned, list) and len(asked.asked) > 1)
         bare = returned if several else (returned,)

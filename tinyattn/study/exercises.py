@@ -309,11 +309,9 @@ def _of_cross_entropy(rng: np.random.Generator) -> dict[str, Made]:
         return {"scores": rng.normal(size=shape), "targets": rng.integers(shape[-1], size=shape[:-1])}
 
     far = drawn(7, 3)
-    return {
-        "plain": drawn(3, 5),
-        "a stack": drawn(2, 3, 7),
-        "scores in the hundreds": far | {"scores": 300 * far["scores"]},
-    }
+    far["scores"] *= 300
+    far["scores"][0, far["targets"][0]] -= 2000  # a target whose weight is exactly 0
+    return {"plain": drawn(3, 5), "a stack": drawn(2, 3, 7), "scores in the hundreds": far}
 
 
 def _of_multi_head(rng: np.random.Generator) -> dict[str, Made]:
