@@ -133,6 +133,7 @@ WRONG = {
     "mean for sum": ("softmax", softmax(lambda d, w: w * (d - mean(w * d))), "d_scores",
                      "the row is 1 / scores.shape[-1] times"),
     "unweighted sum": ("softmax", softmax(lambda d, w: w * (d - row(d))), "d_scores", "as much as its weight"),
+    "unweighted mean": ("softmax", softmax(lambda d, w: w * (d - mean(d))), "d_scores", "counts each gradient alike"),
     "diagonal": ("softmax", softmax(lambda d, w: w * (1 - w) * d), "d_scores", "to its own score only"),
     "weights forgotten": ("softmax", softmax(lambda d, w: d - row(w * d)), "d_scores",
                           "how much weight the key itself has"),
@@ -187,6 +188,7 @@ WRONG = {
     "loss ignored": ("cross_entropy", lambda d, s: (s["weights"] - s["one_hot"]) / s["losses"].size, "d_scores",
                      "1 / d_output"),
     "no target": ("cross_entropy", surprised(lambda d, w, t, s: w * d), "d_scores", "from the target is missing"),
+    "at the weights": ("cross_entropy", surprised(lambda d, w, t, s: -t / w * d), "d_scores", "divided by zero"),
     "target alone": ("cross_entropy", surprised(lambda d, w, t, s: -t * d), "d_scores",
                      "through the weights is missing"),
     "target beside": ("cross_entropy", surprised(lambda d, w, t, s: (w - np.roll(t, -1, axis=-1)) * d),
@@ -209,6 +211,8 @@ WRONG = {
                             "lets through what it should hold back"),
     "rectified for its slope": ("block", of_block(d_hidden=lambda g, s: g["d_active"] * s["active"]), "d_hidden",
                                 "its slope is due"),
+    "hidden for its slope": ("block", of_block(d_hidden=lambda g, s: g["d_active"] * s["hidden"]), "d_hidden",
+                             "what went into the rectifier; its slope is due"),
     "x for its norm": ("block", of_block(d_w_query=lambda g, s: block.rows(s["x"]).T @ block.rows(
         attention.merge_heads(g["d_query"]))), "d_w_query", "saved['x'] stands where saved['normed_1'] belongs"),
 }  # fmt: skip

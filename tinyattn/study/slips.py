@@ -346,6 +346,11 @@ def _unweighted(case: Case) -> Vector:
     return np.asarray(w * (d - _row(d)))
 
 
+def _plain_mean(case: Case) -> Vector:
+    d, w = _d_and_w(case)
+    return np.asarray(w * (d - d.mean(axis=-1, keepdims=True)))
+
+
 def _diagonal(case: Case) -> Vector:
     d, w = _d_and_w(case)
     return np.asarray(w * (1 - w) * d)
@@ -385,6 +390,7 @@ def _unmixed(case: Case) -> Vector:
 
 _OF_SOFTMAX: dict[str, Callable[[Case], Vector]] = {
     "the sum over the row doesn't count each gradient as much as its weight.": _unweighted,
+    "the mean over the row counts each gradient alike, not as much as its weight.": _plain_mean,
     "each weight answers to its own score only: what it does to the others of the row is missing.": _diagonal,
     "a factor is missing: how much weight the key itself has.": _bracket,
     "this is the gradient of the logarithm of softmax.": _logs,
@@ -402,6 +408,7 @@ _SLIPS: dict[tuple[str, str], dict[str, Callable[[Case], Vector]]] = {
         "it is multiplied by what the rectifier let through; its slope is due, 0 or 1.": _rectified(
             lambda x: np.maximum(x, 0)
         ),
+        "it is multiplied by what went into the rectifier; its slope is due, 0 or 1.": _rectified(lambda x: x),
     },
     ("", "heads"): {"the heads are cut from the columns without exchanging the axes: rows and heads mix.": _unmixed},
 }
