@@ -424,6 +424,17 @@ def in_place_d_output(d_weights, saved):
     return d_weights
 
 
+def test_what_was_right_before_an_error_is_not_called_right():
+    def fails_on_matrices(d_output, saved):
+        if d_output.ndim < 3:
+            raise ValueError("no")
+        return students.softmax(lambda d, w: w * (d - row(w * d)))(d_output, saved)
+
+    found = study.check("softmax", fails_on_matrices)
+    assert not found
+    assert "d_scores  exact      in the samples before" in str(found)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_dividing_by_the_weight_of_the_target_is_found_out(seed):
     def divides(d_output, saved):

@@ -153,11 +153,15 @@ class Checked:
         """What there is to show: what is asked for, and what was given."""
         return [row for row in self.rows if row.status != MISSING or (row.name in self.asked and self.problem is None)]
 
+    def _place(self, row: Finding) -> str:
+        """Where it is wrong; or how far it is right, where something ended the check."""
+        return "in the samples before" if self.problem and row.status in (EXACT, CLOSE) else row.place
+
     def _table(self) -> Iterator[str]:
         rows = self._given()
         width = max((len(row.name) for row in rows), default=0)
         for row in rows:
-            yield f"{row.name:{width}}  {row.status:9}  {row.place}".rstrip()
+            yield f"{row.name:{width}}  {row.status:9}  {self._place(row)}".rstrip()
 
     def _more(self) -> Iterator[str]:
         left = len(self._all_hints) - self.shown
@@ -167,7 +171,7 @@ class Checked:
     def _repr_html_(self) -> str:
         from html import escape
 
-        cells = [(row.name, row.status, row.place) for row in self._given()]
+        cells = [(row.name, row.status, self._place(row)) for row in self._given()]
         rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
         titles = "<tr><th>gradient</th><th>it is</th><th></th></tr>" if cells else ""
         lines = "".join(f"<p>{escape(line)}</p>" for line in (*self.hints, *self._more()))
