@@ -314,13 +314,7 @@ def _of_cross_entropy(rng: np.random.Generator) -> dict[str, Made]:
     return {"plain": drawn(3, 5), "a stack": drawn(2, 3, 7), "scores in the hundreds": far}
 
 
-def _of_multi_head(rng: np.random.Generator) -> dict[str, Made]:
-    def drawn(*lead: int, n_heads: int = 2, n: int = 3) -> Made:
-        shapes = {"w_query": (7, 5 * n_heads), "w_key": (7, 5 * n_heads)}
-        shapes |= {"w_value": (7, 11 * n_heads), "w_output": (11 * n_heads, 13)}
-        weights = {name: rng.normal(size=shape) / math.sqrt(shape[0]) for name, shape in shapes.items()}
-        return {"x": rng.normal(size=(*lead, n, 7))} | weights | {"n_heads": n_heads}
-
+def _with_heads(rng: np.random.Generator, drawn: Callable[..., Made]) -> dict[str, Made]:
     seen = rng.random((3, 5, 5)) < 0.6
     seen[0, 1] = False
     return {
@@ -328,6 +322,16 @@ def _of_multi_head(rng: np.random.Generator) -> dict[str, Made]:
         "a batch, causal": drawn(2) | {"causal": True},
         "three heads, some keys hidden": drawn(n_heads=3, n=5) | {"mask": seen},
     }
+
+
+def _of_multi_head(rng: np.random.Generator) -> dict[str, Made]:
+    def drawn(*lead: int, n_heads: int = 2, n: int = 3) -> Made:
+        shapes = {"w_query": (7, 5 * n_heads), "w_key": (7, 5 * n_heads)}
+        shapes |= {"w_value": (7, 11 * n_heads), "w_output": (11 * n_heads, 13)}
+        weights = {name: rng.normal(size=shape) / math.sqrt(shape[0]) for name, shape in shapes.items()}
+        return {"x": rng.normal(size=(*lead, n, 7))} | weights | {"n_heads": n_heads}
+
+    return _with_heads(rng, drawn)
 
 
 def _of_block(rng: np.random.Generator) -> dict[str, Made]:
@@ -339,13 +343,7 @@ def _of_block(rng: np.random.Generator) -> dict[str, Made]:
         given |= {name: rng.normal(size=n) for name, n in vectors.items()}
         return {"x": rng.normal(size=(*lead, n, 7))} | given | {"n_heads": n_heads, "eps": 0.1}
 
-    seen = rng.random((3, 5, 5)) < 0.6
-    seen[0, 1] = False
-    return {
-        "plain": drawn(),
-        "a batch, causal": drawn(2) | {"causal": True},
-        "three heads, some keys hidden": drawn(n_heads=3, n=5) | {"mask": seen},
-    }
+    return _with_heads(rng, drawn)
 
 
 # ---------------------------------------------------------------------------------------------------- all of them
