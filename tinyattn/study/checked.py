@@ -20,7 +20,7 @@ class Told(str):
 
 
 class Hints(Protocol):
-    """Whoever can say more: hint i for a gradient, None for one that isn't written yet."""
+    """Whoever can say more of a gradient that is wrong, or still to come."""
 
     def hints(self, gradient: str) -> tuple[str, ...]:
         """All of them, in the order in which they are told."""
